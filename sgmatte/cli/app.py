@@ -1,0 +1,45 @@
+"""The command line's table of contents. Commands import what they compute with inside, so `--help` stays instant."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from sgmatte import __version__
+from sgmatte.cli import bench, train
+from sgmatte.cli.messages import error_line
+from sgmatte.errors import SgmatteError
+
+app = typer.Typer(
+    name="sgmatte",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Portrait enhancement and matting: a photo of a person in, a clean cut-out out.",
+)
+app.add_typer(train.app, name="train", help="Train the networks that sgmatte ships, on your own data.")
+app.add_typer(bench.app, name="bench", help="Measure every figure that sgmatte claims.")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sgmatte {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Entry point of the `sgmatte` script: expected failures become one line and an exit code."""
+    try:
+        app()
+    except SgmatteError as error:
+        error_line(str(error))
+        sys.exit(error.exit_code)

@@ -1,0 +1,56 @@
+"""Which device computes, and why."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sgmatte.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+CHOICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device name and the reason it was chosen, in words for the user."""
+
+    name: str
+    reason: str
+
+    @property
+    def torch(self) -> torch.device:
+        import torch
+
+        return torch.device(self.name)
+
+
+def chosen_device(choice: str = "auto") -> Device:
+    """The device for `--device`.
+
+    Raises:
+        UsageError: `choice` is unknown, or names a device that this machine or this build of torch lacks.
+    """
+    import torch
+
+    if choice not in CHOICES:
+        raise UsageError(f"unknown device '{choice}'; choose one of {', '.join(CHOICES)}")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if choice == "cpu":
+        return Device("cpu", "asked for")
+    if choice == "auto":
+        for name, present in available.items():
+            if present:
+                return Device(name, f"{name} is available")
+        return Device("cpu", f"no GPU found, {torch.get_num_threads()} threads")
+    if not available[choice]:
+        raise UsageError(f"device '{choice}' is not available here; use --device cpu, or install a torch build for it")
+    return Device(choice, "asked for")
+
+
+def process_cores() -> int:
+    """Cores this process may run on (containers and `taskset` count)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,91 @@
+"""Folders of training data, and samples that depend on nothing but the seed and their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from sgmatte.errors import DataError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
+
+Sample = Mapping[str, torch.Tensor]
+Sampler = Callable[[np.random.Generator], Sample]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images directly inside `folder`, sorted by name.
+
+    Raises:
+        DataError: the folder does not exist or holds no image.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise DataError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return files
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """Training image as uint8 (H, W, 3)."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """Mask or alpha as uint8 (H, W), 255 = foreground."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))
+
+
+@dataclass(frozen=True)
+class PortraitFolder:
+    """A folder with image/, alpha/ and optionally mask/, whose files share their stems.
+
+    `mask` is the safer target for who is foreground, `alpha` for where the boundary runs.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        missing = [p.stem for p in self.images if p.stem not in self.alphas]
+        if missing:
+            raise DataError(f"{self.folder / 'alpha'}: no alpha for {missing[0]} and {len(missing) - 1} more images")
+
+    @property
+    def images(self) -> list[Path]:
+        return image_files(self.folder / "image")
+
+    @property
+    def alphas(self) -> dict[str, Path]:
+        return {path.stem: path for path in image_files(self.folder / "alpha")}
+
+    @property
+    def masks(self) -> dict[str, Path]:
+        return {path.stem: path for path in image_files(self.folder / "mask")}
+
+
+class NumberedSamples(Dataset[Sample]):
+    """Sample k is drawn with a generator seeded by (seed, k), so a resumed training sees what an unbroken one would."""
+
+    def __init__(self, sampler: Sampler, seed: int, first: int, last: int) -> None:
+        self.sampler, self.seed, self.first, self.last = sampler, seed, first, last
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.sampler(np.random.default_rng((self.seed, self.first + index)))
+
+
+def batches(sampler: Sampler, *, seed: int, batch: int, first_step: int, steps: int, workers: int) -> DataLoader[Sample]:
+    """Batches number `first_step` to `steps` - 1, in order."""
+    samples = NumberedSamples(sampler, seed, first_step * batch, steps * batch)
+    return DataLoader(samples, batch_size=batch, shuffle=False, num_workers=workers, persistent_workers=False)
