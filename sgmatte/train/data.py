@@ -85,7 +85,9 @@ class NumberedSamples(Dataset[Sample]):
         return self.sampler(np.random.default_rng((self.seed, self.first + index)))
 
 
-def batches(sampler: Sampler, *, seed: int, batch: int, first_step: int, steps: int, workers: int) -> DataLoader[Sample]:
+def batches(
+    sampler: Sampler, *, seed: int, batch: int, first_step: int, steps: int, workers: int
+) -> DataLoader[Sample]:
     """Batches number `first_step` to `steps` - 1, in order."""
     samples = NumberedSamples(sampler, seed, first_step * batch, steps * batch)
     return DataLoader(samples, batch_size=batch, shuffle=False, num_workers=workers, persistent_workers=False)

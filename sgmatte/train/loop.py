@@ -1,4 +1,4 @@
-"""The training loop that every `sgmatte train` command runs: seeded, resumable, logged, with an averaged model at the end."""
+"""The training loop of every `sgmatte train` command: seeded, resumable, logged, with an averaged model at the end."""
 
 from __future__ import annotations
 
@@ -162,7 +162,8 @@ def _resume(
         return 0
     before = json.loads((folder / "recipe.json").read_text())
     decides = ("steps", "batch", "lr", "seed")  # a longer log interval is no reason to refuse
-    changed = [f"{key} {before[key]} -> {getattr(recipe, key)}" for key in decides if before[key] != getattr(recipe, key)]
+    now = asdict(recipe)
+    changed = [f"{key} {before[key]} -> {now[key]}" for key in decides if before[key] != now[key]]
     if changed:
         raise DataError(f"{checkpoint} comes from another recipe ({', '.join(changed)}); choose an empty folder")
     state = torch.load(checkpoint, weights_only=True)
