@@ -1,0 +1,289 @@
+"""MobileStyleGAN in plain torch, and its weights read from the OpenVINO files of the `random-face` package.
+
+S. Belousov, "MobileStyleGAN: A Lightweight Convolutional Neural Network for High-Fidelity Image Synthesis" (2021):
+StyleGAN2's W and mapping network; a synthesis network that grows by inverse Haar wavelets and convolves depthwise, then
+pointwise. Demodulation is constant there, so the files hold weights with it folded in.
+
+Row r of W+ (N, L, 512): 0 the first convolution; 1 + 3k, 2 + 3k, 3 + 3k block k's upsampling and two convolutions;
+the last the output head. With K blocks the image has 2**(K + 3) pixels a side, L = 3K + 2, and 2K + 1 noise maps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping as Dictionary
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from sgmatte.errors import WeightError
+from sgmatte.nn.openvino_ir import Graph
+
+Network = TypeVar("Network", bound=nn.Module)
+
+SLOPE = 0.2  # of every leaky ReLU
+
+
+@dataclass(frozen=True)
+class Config:
+    """Channels of W, of the 4x4 constant, and out of each block; `head` is the kernel side of the output convolution."""
+
+    latent: int = 512
+    constant: int = 512
+    blocks: tuple[int, ...] = (512, 512, 512, 512, 256, 128, 64)
+    head: int = 1
+
+    @property
+    def size(self) -> int:
+        return 2 ** (len(self.blocks) + 3)
+
+    @property
+    def layers(self) -> int:
+        return 3 * len(self.blocks) + 2
+
+    @property
+    def noise_shapes(self) -> list[tuple[int, int, int, int]]:
+        sides = [4] + [2 ** (k + 3) for k in range(len(self.blocks)) for _ in range(2)]
+        return [(1, 1, side, side) for side in sides]
+
+
+class Mapping(nn.Module):
+    """z (N, 512) ~ N(0, 1) -> w (N, 512): pixel norm, then fully connected layers."""
+
+    def __init__(self, latent: int = 512, depth: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(latent, latent) for _ in range(depth))
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
+        for layer in self.layers:
+            x = math.sqrt(2) * F.leaky_relu(layer(x), SLOPE)
+        return x
+
+
+def haar_synthesis(x: Tensor) -> Tensor:
+    """Inverse Haar wavelet: (N, 4C, H, W) -> (N, C, 2H, 2W).
+
+    Channels: C averages, then for each of the C its three details (vertical, horizontal, diagonal difference).
+    """
+    n, c, h, w = x.shape[0], x.shape[1] // 4, x.shape[2], x.shape[3]
+    x = x.permute(0, 2, 3, 1)  # (N, H, W, 4C), a view of a channels_last tensor
+    average = x[..., :c]
+    vertical, horizontal, diagonal = x[..., c:].unflatten(3, (c, 3)).unbind(4)
+    top, bottom = average + vertical, average - vertical  # each pixel row's mean, doubled
+    slope_top, slope_bottom = horizontal + diagonal, horizontal - diagonal
+    rows = (
+        torch.stack((top + slope_top, top - slope_top), dim=3),  # (N, H, W, 2, C): the two pixels of a row
+        torch.stack((bottom + slope_bottom, bottom - slope_bottom), dim=3),
+    )
+    out = torch.stack(rows, dim=2)  # (N, H, 2, W, 2, C)
+    return out.mul_(0.5).reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
+
+
+class _Pointwise(torch.autograd.Function):
+    """leaky_relu(weight x + noise + bias) for a 1x1 weight per sample, in two passes over memory instead of five."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, noise: Tensor, bias: Tensor) -> Tensor:  # type: ignore[override]
+        n, c, h, w = x.shape
+        pixels = x.permute(0, 2, 3, 1).reshape(n, h * w, c)
+        out = (noise.reshape(-1, h * w, 1) + bias).expand(n, -1, -1).contiguous()
+        for k in range(n):
+            out[k].addmm_(pixels[k], weight[k].T)
+        F.leaky_relu_(out, SLOPE)
+        ctx.save_for_backward(pixels, weight, out)
+        ctx.noise_samples = len(noise)  # type: ignore[attr-defined]
+        return out.view(n, h, w, -1).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        pixels, weight, out = ctx.saved_tensors  # type: ignore[attr-defined]
+        need_x, need_weight, need_noise, need_bias = ctx.needs_input_grad  # type: ignore[attr-defined]
+        n, c, h, w = grad.shape
+        # The slope is positive, so the output's sign is the input's and the input need not be kept.
+        g = torch.ops.aten.leaky_relu_backward(grad.permute(0, 2, 3, 1).reshape(n, h * w, c), out, SLOPE, True)
+        grad_x = (g @ weight).view(n, h, w, -1).permute(0, 3, 1, 2) if need_x else None
+        grad_weight = g.mT @ pixels if need_weight else None
+        grad_noise = g.sum(2).view(n, 1, h, w) if need_noise else None
+        if grad_noise is not None and ctx.noise_samples == 1:  # type: ignore[attr-defined]
+            grad_noise = grad_noise.sum(0, keepdim=True)
+        return grad_x, grad_weight, grad_noise, g.sum((0, 1)) if need_bias else None
+
+
+class FirstConvolution(nn.Module):
+    """Modulated dense 3x3 convolution of the learned constant."""
+
+    def __init__(self, latent: int, channels: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(latent, channels)
+        self.constant = nn.Parameter(torch.randn(1, channels, 4, 4))
+        self.weight = nn.Parameter(torch.randn(channels, channels, 3, 3) / math.sqrt(9 * channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, w: Tensor, noise: Tensor) -> Tensor:
+        x = self.constant * self.modulation(w)[:, :, None, None]
+        x = F.conv2d(x, self.weight, self.bias, padding=1) + noise
+        return F.leaky_relu(x, SLOPE).contiguous(memory_format=torch.channels_last)
+
+
+class Convolution(nn.Module):
+    """Modulated depthwise 3x3, then pointwise convolution, noise, bias, leaky ReLU.
+
+    Modulating a depthwise convolution's input or its output is the same, and its output meets a matrix next: so the
+    style goes into that small matrix and never touches the pixels.
+    """
+
+    def __init__(self, latent: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(latent, inputs)
+        self.depthwise = nn.Parameter(torch.randn(inputs, 1, 3, 3) / 3)
+        self.pointwise = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+        x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
+        return _Pointwise.apply(x, self.pointwise * self.modulation(w)[:, None, :], noise, self.bias)
+
+
+class Block(nn.Module):
+    """Modulate, double the size by an inverse wavelet (a quarter of the channels remains), convolve twice."""
+
+    def __init__(self, latent: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(latent, inputs)
+        self.conv1 = Convolution(latent, inputs // 4, outputs)
+        self.conv2 = Convolution(latent, outputs, outputs)
+
+    def forward(self, x: Tensor, w: Sequence[Tensor], noise: Sequence[Tensor]) -> Tensor:
+        x = haar_synthesis(x * self.up(w[0])[:, :, None, None])
+        return self.conv2(self.conv1(x, w[1], noise[0]), w[2], noise[1])
+
+
+class Head(nn.Module):
+    """Hidden features (N, C, r, r) -> image (N, 3, 2r, 2r) in about [-1, 1], by way of its 12 wavelet coefficients."""
+
+    def __init__(self, latent: int, channels: int, kernel: int = 1) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(latent, channels)
+        self.weight = nn.Parameter(torch.randn(12, channels, kernel, kernel) / (kernel * math.sqrt(channels)))
+        self.bias = nn.Parameter(torch.zeros(12))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        n, c, h, width = x.shape
+        weight = self.weight * self.modulation(w)[:, None, :, None, None]  # (N, 12, C, k, k)
+        samples = [F.conv2d(x[k : k + 1], weight[k], self.bias, padding="same") for k in range(n)]
+        return haar_synthesis(torch.cat(samples) if n > 1 else samples[0])
+
+
+class Synthesis(nn.Module):
+    """W+ (N, L, 512) and noise maps -> image (N, 3, S, S) in about [-1, 1]."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.first = FirstConvolution(config.latent, config.constant)
+        widths = (config.constant, *config.blocks)
+        self.blocks = nn.ModuleList(
+            Block(config.latent, inputs, outputs) for inputs, outputs in zip(widths, widths[1:], strict=False)
+        )
+        self.head = Head(config.latent, widths[-1], config.head)
+        for k, shape in enumerate(config.noise_shapes):
+            self.register_buffer(f"noise_{k}", torch.zeros(shape))
+
+    @property
+    def noise(self) -> list[Tensor]:
+        """The noise maps that came with the weights, [(1, 1, r, r)]."""
+        return [getattr(self, f"noise_{k}") for k in range(len(self.config.noise_shapes))]
+
+    def features(self, w_plus: Tensor, noise: Sequence[Tensor]) -> list[Tensor]:
+        """Hidden features after the first convolution and after each block, (N, C, r, r) from r = 4 on."""
+        x = self.first(w_plus[:, 0], noise[0])
+        found = [x]
+        for k, block in enumerate(self.blocks):
+            x = block(x, w_plus[:, 1 + 3 * k : 4 + 3 * k].unbind(1), noise[1 + 2 * k : 3 + 2 * k])
+            found.append(x)
+        return found
+
+    def forward(self, w_plus: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        x = self.features(w_plus, self.noise if noise is None else noise)[-1]
+        return self.head(x, w_plus[:, -1])
+
+
+def mapping_from(graph: Graph) -> Mapping:
+    """The mapping network of an IR graph.
+
+    Raises:
+        WeightError: the graph is of another network.
+    """
+    state: dict[str, Tensor] = {}
+    products = list(graph.of_kind("MatMul"))
+    for k, product in enumerate(products):
+        bias = graph.input(graph.user(product, "Add"), "Reshape")
+        state[f"layers.{k}.weight"] = graph.value(graph.input(product, "Const"))
+        state[f"layers.{k}.bias"] = graph.value(graph.layers[bias.inputs[0]])
+    if not state:
+        raise WeightError(f"{graph.path}: holds no matrix product, so it is no mapping network")
+    return _filled(Mapping(state["layers.0.weight"].shape[1], len(products)), state, graph)
+
+
+def synthesis_from(graph: Graph) -> Synthesis:
+    """The synthesis network of an IR graph, with the noise maps that it holds.
+
+    Raises:
+        WeightError: the graph is of another network.
+    """
+    constant = graph.constant("m.input.input")
+    state = {"first.constant": constant}
+    state |= _modulation(graph, "m.conv1.conv.modulation", "first.modulation")
+    state["first.weight"], state["first.bias"], state["noise_0"] = _convolution(graph, "m.conv1")
+    blocks: list[int] = []
+    while f"m.layers.{len(blocks)}.conv1.bias" in graph:
+        k = len(blocks)
+        state |= _modulation(graph, f"m.layers.{k}.up.modulation", f"blocks.{k}.up")
+        for number in (1, 2):
+            theirs, ours = f"m.layers.{k}.conv{number}", f"blocks.{k}.conv{number}"
+            state |= _modulation(graph, f"{theirs}.conv.modulation", f"{ours}.modulation")
+            state[f"{ours}.depthwise"] = graph.constant(f"{theirs}.conv.weight_dw").squeeze(1)
+            weight, state[f"{ours}.bias"], state[f"noise_{2 * k + number}"] = _convolution(graph, theirs)
+            state[f"{ours}.pointwise"] = weight.flatten(1)
+        blocks.append(len(state[f"blocks.{k}.conv2.bias"]))
+    head = f"m.layers.{len(blocks) - 1}.to_img"
+    state |= _modulation(graph, f"{head}.conv.modulation", "head.modulation")
+    state["head.weight"] = graph.constant(f"{head}.conv.weight")
+    state["head.bias"] = graph.constant(f"{head}.bias").flatten()
+    config = Config(state["first.modulation.weight"].shape[1], constant.shape[1], tuple(blocks))
+    return _filled(Synthesis(config), state, graph)
+
+
+def _modulation(graph: Graph, theirs: str, ours: str) -> Dictionary[str, Tensor]:
+    """Weight and bias of a style, multiplied by the constant (equalised learning rate) that follows it, if any."""
+    style = graph.user(graph.user(graph.named(f"{theirs}.bias"), "Add"), "Reshape")
+    product = graph.user(style, "Multiply")
+    factors = [layer.value for layer in map(graph.layers.__getitem__, product.inputs) if layer.value is not None]
+    scale = float(factors[0]) if factors and factors[0].numel() == 1 else 1.0
+    return {
+        f"{ours}.weight": graph.constant(f"{theirs}.weight") * scale,
+        f"{ours}.bias": graph.constant(f"{theirs}.bias").flatten() * scale,
+    }
+
+
+def _convolution(graph: Graph, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight, bias and noise map; only the bias kept its name, the others are found by walking up from it."""
+    bias = graph.named(f"{name}.bias")
+    noisy = graph.input(graph.user(bias, "Add"), "Add")
+    weight = graph.input(graph.input(noisy, "Convolution"), "Const")
+    return graph.value(weight), graph.value(bias).flatten(), graph.value(graph.input(noisy, "Const"))
+
+
+def _filled(network: Network, state: Dictionary[str, Tensor], graph: Graph) -> Network:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightError(f"{graph.path}: {error}") from error
+    return network.eval().requires_grad_(False)
