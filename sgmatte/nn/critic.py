@@ -13,7 +13,7 @@ from sgmatte import zoo
 
 
 class Critic(nn.Module):
-    """A patch discriminator: every logit judges one patch, and the picture's logit is their mean.
+    """A patch discriminator: every logit judges one patch.
 
     Isola et al., *Image-to-Image Translation with Conditional Adversarial Networks*, CVPR 2017, section 3.2.2, without
     batch normalisation, because the verdict on one picture must not depend on others in its batch. Even kernels at
@@ -26,6 +26,7 @@ class Critic(nn.Module):
 
     def __init__(self, width: int = 32, levels: int = 4) -> None:
         super().__init__()
+        self.config = {"width": width, "levels": levels}
         layers: list[nn.Module] = []
         channels = 3
         for level in range(levels):
@@ -38,13 +39,9 @@ class Critic(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, 0.2)
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def patches(self, composite: Tensor) -> Tensor:
-        """N3HW composite in [0, 1] -> logits (N, 1, H/16, W/16), positive for a good one."""
-        return self.layers(composite * 2 - 1)
-
     def forward(self, composite: Tensor) -> Tensor:
-        """N3HW composite in [0, 1], sides of at least 16 -> logits (N,)."""
-        return self.patches(composite).mean(dim=(1, 2, 3))
+        """N3HW composite in [0, 1] -> logits (N, 1, H/16, W/16), positive where it looks good."""
+        return self.layers(composite * 2 - 1)
 
 
 def critic_model(device: torch.device | None = None) -> Critic:
