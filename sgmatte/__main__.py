@@ -1,0 +1,5 @@
+"""`python -m sgmatte`."""
+
+from sgmatte.cli.app import main
+
+main()

@@ -1,0 +1,29 @@
+"""Choosing a device, and saying why."""
+
+import pytest
+import torch
+
+from sgmatte.device import chosen_device, process_cores
+from sgmatte.errors import UsageError
+
+
+def test_auto_names_its_reason():
+    device = chosen_device("auto")
+    assert device.torch.type == device.name
+    assert device.reason
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        assert device.name == "cpu"
+        assert "threads" in device.reason
+
+
+def test_what_is_asked_for_is_used_or_refused():
+    assert chosen_device("cpu").name == "cpu"
+    with pytest.raises(UsageError, match="choose one of auto, cpu, cuda, mps"):
+        chosen_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="--device cpu"):
+            chosen_device("cuda")
+
+
+def test_process_has_cores():
+    assert process_cores() >= 1
