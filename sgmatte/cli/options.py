@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+Photos = Annotated[list[Path], typer.Argument(help="Photos: JPEG, PNG, WebP, TIFF, GIF or BMP.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Every random choice comes from this number.")]
-DeviceChoice = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+DeviceChoice = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="What computes.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")]
+MattingChoice = Annotated[Literal["gca", "closed-form"], typer.Option("--model", help="What estimates the alpha.")]
+MaxPixels = Annotated[int, typer.Option(help="Limit of a photo, checked before it is decoded.", min=1)]
+OutFolder = Annotated[
+    Path | None, typer.Option("--out-dir", help="Where results go; without it, beside each photo.", show_default=False)
+]
 RunFolder = Annotated[Path, typer.Option("--run", help="Folder for checkpoints and logs; training resumes from it.")]
 WeightsOut = Annotated[Path, typer.Option("--out", "-o", help="Where the trained weights are written (safetensors).")]
+
+MAX_PIXELS = 100_000_000  # as sgmatte.photo.MAX_PIXELS, which `--help` must not import; a test holds them together
