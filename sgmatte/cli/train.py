@@ -50,3 +50,43 @@ def critic(
         observe=training_lines(),
     )
     zoo.save_weights(out, network.state_dict(), network.config)
+
+
+@app.command("gca")
+def gca(
+    data: Annotated[Path, typer.Option(help="Portraits to cut out: a folder with image/ and alpha/.")],
+    backgrounds: Annotated[Path, typer.Option(help="Photos without people; every fifth is kept for `bench matte`.")],
+    run: RunFolder,
+    out: WeightsOut = Path("gca-portrait.safetensors"),
+    width: Annotated[float, typer.Option(help="Scale of every layer's channels; 1.0 is the published network.")] = 0.5,
+    steps: int = 3500,
+    batch: int = 8,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    size: Annotated[int, typer.Option(help="Side of a training crop in pixels.")] = 256,
+    cache: Annotated[Path | None, typer.Option(help="Folder for cut-out foregrounds; default inside --run.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 1,
+    seed: Seed = 0,
+    device: DeviceChoice = "auto",
+) -> None:
+    """Train the GCA matting network on composites of cut-out portraits and backgrounds.
+
+    Example: sgmatte train gca --data portraits/train --backgrounds backgrounds --run runs/gca
+    """
+    from sgmatte import zoo
+    from sgmatte.device import chosen_device
+    from sgmatte.train.gca import trained_gca
+    from sgmatte.train.loop import Recipe
+
+    recipe = Recipe(steps, batch, lr, betas=(0.5, 0.999), seed=seed, workers=workers)
+    network = trained_gca(
+        data,
+        backgrounds,
+        recipe,
+        run,
+        width=width,
+        size=size,
+        cache=cache,
+        device=chosen_device(device).torch,
+        observe=training_lines(),
+    )
+    zoo.save_weights(out, network.state_dict(), {"width": width})

@@ -1,0 +1,92 @@
+"""Training of GCA on composites: `sgmatte train gca`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sgmatte.nn.gca import GCA
+from sgmatte.train.composites import CompositeSampler, Foregrounds, training_backgrounds
+from sgmatte.train.data import PortraitFolder, Sample, batches
+from sgmatte.train.loop import Observe, Recipe, Validate, fit
+
+VALIDATION_SEED = 1_000_000  # apart from every training seed that a person would type
+
+
+def trained_gca(
+    portraits: Path,
+    backgrounds: Path,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    width: float = 0.5,
+    size: int = 256,
+    cache: Path | None = None,
+    device: torch.device | None = None,
+    observe: Observe | None = None,
+    observe_cache: Callable[[int, int], None] | None = None,
+) -> GCA:
+    """GCA trained on people of `portraits` over the unreserved photos of `backgrounds`: averaged, in eval mode.
+
+    Plain convolutions: batch normalisation after each bounds what spectral normalisation would. Cut-out foregrounds are
+    kept in `cache` (default: inside `folder`).
+
+    Raises:
+        DataError: a folder lacks images or alphas, or `folder` holds a checkpoint of another recipe.
+    """
+    foregrounds = Foregrounds.of(PortraitFolder(portraits), cache or folder / "foregrounds")
+    foregrounds.fill_cache(observe_cache)
+    sampler = CompositeSampler(foregrounds, training_backgrounds(backgrounds), size)
+    torch.manual_seed(recipe.seed)
+    network = GCA(width)
+    validate = _validation(sampler, device or torch.device("cpu"))
+    averaged = fit(network, sampler, losses, recipe, folder, device=device, validate=validate, observe=observe)
+    assert isinstance(averaged, GCA)
+    return averaged
+
+
+def losses(network: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
+    """L1 on the unknown region (the paper's only loss) and, weighted 0.5, the Laplacian pyramid's L1, which sharpens hair."""
+    alpha, unknown = sample["alpha"], (sample["trimap"] == 1).float()
+    predicted = network(sample["image"], sample["trimap"])
+    error = (predicted - alpha) * unknown
+    area = unknown.sum().clamp(min=1)
+    return {"l1": error.abs().sum() / area, "laplacian": 0.5 * laplacian_norm(error) / area}
+
+
+def laplacian_norm(x: Tensor, levels: int = 4) -> Tensor:
+    """Sum of |Laplacian pyramid of x|, level s weighted by 4^s so that each counts per full-size pixel.
+
+    The pyramid is linear, so the norm of a difference is the distance of two pyramids.
+    """
+    total = x.new_zeros(())
+    for level in range(levels):
+        smaller = F.avg_pool2d(x, 2)
+        detail = x - F.interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False)
+        total = total + 4**level * detail.abs().sum()
+        x = smaller
+    return total
+
+
+def _validation(sampler: CompositeSampler, device: torch.device, count: int = 64) -> Validate:
+    """Errors in the unknown region on `count` training composites that training does not draw: for following progress.
+
+    `sgmatte bench matte` measures the figures that matter, on other people and other backgrounds.
+    """
+
+    def validate(network: nn.Module) -> Mapping[str, float]:
+        absolute = squared = area = 0.0
+        for batch in batches(sampler, seed=VALIDATION_SEED, batch=8, first_step=0, steps=count // 8, workers=0):
+            unknown = (batch["trimap"] == 1).float()
+            predicted = network(batch["image"].to(device), batch["trimap"].to(device)).cpu()
+            error = (predicted - batch["alpha"]) * unknown
+            absolute += float(error.abs().sum())
+            squared += float(error.square().sum())
+            area += float(unknown.sum())
+        return {"unknown_l1": absolute / area, "unknown_mse": squared / area}
+
+    return validate
