@@ -22,7 +22,7 @@ Features = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class GCA(nn.Module):
-    """Alpha from a photo and its trimap. `width` scales every layer; 1.0 is the published network (25.2 M parameters)."""
+    """Alpha from a photo and its trimap. `width` scales every layer; 1.0 is the published network, 25.2 M weights."""
 
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
@@ -236,15 +236,13 @@ def _conv(inner: int, outer: int, stride: int = 1) -> nn.Conv2d:
 
 
 def _encoder_stage(inner: int, outer: int, blocks: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        EncoderBlock(inner, outer, stride), *(EncoderBlock(outer, outer, 1) for _ in range(blocks - 1))
-    )
+    rest = (EncoderBlock(outer, outer, 1) for _ in range(blocks - 1))
+    return nn.Sequential(EncoderBlock(inner, outer, stride), *rest)
 
 
 def _decoder_stage(inner: int, outer: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(
-        DecoderBlock(inner, outer, upsample=True), *(DecoderBlock(outer, outer, False) for _ in range(blocks - 1))
-    )
+    rest = (DecoderBlock(outer, outer, upsample=False) for _ in range(blocks - 1))
+    return nn.Sequential(DecoderBlock(inner, outer, upsample=True), *rest)
 
 
 def _shortcut(inner: int, outer: int) -> nn.Sequential:

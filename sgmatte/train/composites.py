@@ -76,8 +76,8 @@ class Foregrounds:
 class CompositeSampler:
     """Draws one training sample per generator: image (3, S, S), trimap (1, S, S) int64, alpha (1, S, S).
 
-    Crops of 1 to 1.9 times `size` are centred on a soft pixel and scaled to `size`, so the network meets hair at several
-    scales. Some samples are the untouched photo with its own alpha: no composite has the light of a real one.
+    Crops of 1 to 1.9 times `size` are centred on a soft pixel and scaled to `size`, so the network meets hair at
+    several scales. Some samples are the untouched photo with its own alpha: no composite has the light of a real one.
     """
 
     foregrounds: Foregrounds

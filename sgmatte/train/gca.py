@@ -50,7 +50,7 @@ def trained_gca(
 
 
 def losses(network: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
-    """L1 on the unknown region (the paper's only loss) and, weighted 0.5, the Laplacian pyramid's L1, which sharpens hair."""
+    """L1 on the unknown region (the paper's only loss) and half the L1 of its Laplacian pyramid, which sharpens."""
     alpha, unknown = sample["alpha"], (sample["trimap"] == 1).float()
     predicted = network(sample["image"], sample["trimap"])
     error = (predicted - alpha) * unknown
