@@ -90,3 +90,43 @@ def gca(
         observe=training_lines(),
     )
     zoo.save_weights(out, network.state_dict(), {"width": width})
+
+
+@app.command("trimap")
+def trimap(
+    data: Annotated[Path, typer.Option(help="Portraits: a folder with image/, alpha/ and mask/.")],
+    run: RunFolder,
+    backgrounds: Annotated[Path | None, typer.Option(help="Photos without people, to place some portraits on.")] = None,
+    out: WeightsOut = Path("deeplab-portrait.safetensors"),
+    steps: int = 2000,
+    batch: int = 8,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    workers: Annotated[int, typer.Option(help="Processes that prepare samples; 0 prepares them in this one.")] = 1,
+    seed: Seed = 0,
+    device: DeviceChoice = "auto",
+) -> None:
+    """Train the DeepLab trimap network on portraits, and on composites of them.
+
+    Example: sgmatte train trimap --data portraits/train --backgrounds backgrounds --run runs/trimap
+    """
+    from sgmatte import zoo
+    from sgmatte.device import chosen_device
+    from sgmatte.train.loop import Recipe
+    from sgmatte.train.trimap import trained_trimap
+
+    recipe = Recipe(
+        steps,
+        batch,
+        lr,
+        warmup=100,
+        weight_decay=0.01,
+        seed=seed,
+        workers=workers,
+        log_every=25,
+        checkpoint_every=100,
+        validate_every=500,
+    )
+    network = trained_trimap(
+        data, backgrounds, recipe, run, device=chosen_device(device).torch, observe=training_lines()
+    )
+    zoo.save_weights(out, network.network.state_dict(), {"unknown_bias": network.unknown_bias})

@@ -1,0 +1,126 @@
+"""Trimaps: of an image by DeepLab, or from an alpha. Classes are 0 background, 1 unknown, 2 foreground."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor, nn
+
+from sgmatte import zoo
+from sgmatte.nn.deeplab import DeepLab
+
+BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
+WORKING_SIDE = 320  # longest side in the network, whatever the image's size
+MULTIPLE = 32  # the backbone's total stride
+
+
+class TrimapNetwork(nn.Module):
+    """DeepLab at a fixed working scale, answering at the image's own size.
+
+    Args:
+        network: image in [0, 1] -> logits at a quarter of its size.
+        unknown_bias: added to the unknown logit, here and nowhere else; above 0 the band widens. Chosen on portraits
+            held out of the training set, stored with the weights.
+    """
+
+    def __init__(self, network: nn.Module, unknown_bias: float = 0.0) -> None:
+        super().__init__()
+        self.network = network
+        self.unknown_bias = unknown_bias
+
+    def logits(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) RGB in [0, 1] -> (N, 3, H, W) logits of bg, unknown, fg. Differentiable."""
+        size = image.shape[2:]
+        small = F.interpolate(image, working_size(*size), mode="bilinear", align_corners=False, antialias=True)
+        bias = image.new_tensor([0.0, self.unknown_bias, 0.0]).view(1, 3, 1, 1)
+        return F.interpolate(self.network(small).float() + bias, size, mode="bilinear", align_corners=False)
+
+    forward = logits
+
+    @torch.no_grad()
+    def trimap(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) int64 classes."""
+        return self.logits(image).argmax(1, keepdim=True)
+
+
+def working_size(height: int, width: int) -> tuple[int, int]:
+    """Size in the network: longest side 320, both sides whole strides of the backbone."""
+    scale = WORKING_SIDE / max(height, width)
+    return tuple(max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width))  # type: ignore[return-value]
+
+
+def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:
+    """The bundled network, `deeplab.portrait`, frozen and in eval mode.
+
+    Raises:
+        WeightError: see `zoo.path`.
+    """
+    settings = zoo.config("deeplab.portrait")
+    network = TrimapNetwork(zoo.load_into(DeepLab(), "deeplab.portrait"), **settings)
+    return network.to(device).eval().requires_grad_(False)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Mean Shannon entropy over pixels, in nats: 0 for a trimap without doubt, at most ln 3. (N, 3, H, W) -> scalar."""
+    log_probability = F.log_softmax(logits, dim=1)
+    return -(log_probability.exp() * log_probability).sum(1).mean()
+
+
+def band_trimap(alpha: Tensor, radius: float) -> Tensor:
+    """Trimap whose unknown band is the soft alpha widened by a disc: foreground and background are eroded by `radius`.
+
+    Args:
+        alpha: (N, 1, H, W) in [0, 1]; opaque from 1 - 1/255, clear up to 1/255, since 8-bit alphas are seldom exact.
+        radius: pixels; 0 leaves just the soft pixels unknown. An elliptical kernel of d pixels has radius (d - 1) / 2.
+
+    Returns:
+        (N, 1, H, W) int64 on the alpha's device. A hard edge has no soft pixel, but still a band: each side reaches
+        `radius` pixels from the nearest pixel that is not certain to be its own.
+    """
+    values = alpha.detach().cpu().numpy()
+    trimap = np.full(values.shape, UNKNOWN, np.int64)
+    for sample, out in zip(values[:, 0], trimap[:, 0], strict=True):
+        out[_eroded(sample <= 1 / 255 + 1e-6, radius)] = BACKGROUND
+        out[_eroded(sample >= 1 - 1 / 255 - 1e-6, radius)] = FOREGROUND
+    return torch.from_numpy(trimap).to(alpha.device)
+
+
+def _eroded(region: np.ndarray, radius: float) -> np.ndarray:
+    """Pixels farther than `radius` from every pixel outside `region`; the image's border does not erode."""
+    if region.all():
+        return region
+    return ndimage.distance_transform_edt(region) > radius
+
+
+def trimap_scores(logits: Tensor, alpha: Tensor, mask: Tensor) -> Mapping[str, float]:
+    """How good a trimap is, for one image.
+
+    Args:
+        logits: (1, 3, H, W).
+        alpha: (1, 1, H, W) true alpha in [0, 1].
+        mask: (1, 1, H, W) bool, who is foreground.
+
+    Returns:
+        iou: of {fg + unknown/2 > 1/2, in probabilities} against the mask; equally, where fg is likelier than bg.
+        soft_iou: sum(min) / sum(max) of the trimap read as 0, 1/2, 1 against the mask.
+        covered: share of pixels with alpha in (0.05, 0.95) that are unknown.
+        wrong: share of the image that is certain, but differs from alpha by more than 1/2.
+        unknown: share of the image that is unknown.
+    """
+    trimap = logits.argmax(1, keepdim=True)
+    person = logits[:, FOREGROUND:] > logits[:, BACKGROUND : BACKGROUND + 1]
+    level, target = trimap / 2, mask.float()
+    soft = (alpha > 0.05) & (alpha < 0.95)
+    unknown = trimap == UNKNOWN
+    return {
+        "iou": float((person & mask).sum() / (person | mask).sum().clamp(min=1)),
+        "soft_iou": float(torch.minimum(level, target).sum() / torch.maximum(level, target).sum().clamp(min=1)),
+        "covered": float((unknown & soft).sum() / soft.sum()) if soft.any() else math.nan,
+        "wrong": float((~unknown & ((alpha - level).abs() > 0.5)).float().mean()),
+        "unknown": float(unknown.float().mean()),
+    }
