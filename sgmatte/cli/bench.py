@@ -2,6 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from sgmatte.cli import options
+from sgmatte.cli.messages import Screen
+
 app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def face(
+    data: Annotated[Path, typer.Option(help="Portraits of one person each: a folder with image/, alpha/ and mask/.")],
+    aligned: Annotated[Path | None, typer.Option(help="Pictures as FFHQ aligns them.", show_default=False)] = None,
+    landmarks: Annotated[str, typer.Option(help="auto, mtcnn or fan.")] = "auto",
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Faces: share of portraits with one found, seconds a photo, and how well aligned pictures are aligned again.
+
+    Example: sgmatte bench face --data portraits/dev --aligned faces
+    """
+    from sgmatte.bench.face import alignment, detection
+    from sgmatte.device import chosen_device
+    from sgmatte.landmarks import landmark_source
+    from sgmatte.train.data import PortraitFolder
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    screen.device(chosen)
+    with screen.progress() as observe:
+        found = detection(PortraitFolder(data), chosen.torch, observe, landmarks)
+        again = alignment(aligned, chosen.torch, observe, landmarks) if aligned else None
+    screen.line(
+        f"{found.photos} portraits ({landmark_source(landmarks)}): a face in {found.found:.1%}, the first one on the "
+        f"person in {found.on_person:.1%}, several in {found.several:.1%}, {found.seconds:.3f} s a photo"
+    )
+    if again:
+        screen.line(
+            f"{again.photos} aligned pictures: a face in {again.found:.1%}, corners off by {again.corner:.1%} of the "
+            f"side, side {again.side:.3f}, angle {again.angle:.2f} degrees"
+        )
+    screen.result({"detection": asdict(found), "alignment": asdict(again) if again else None})
