@@ -36,6 +36,7 @@ __all__ = [
     "records",
     "save_weights",
     "tensors",
+    "used",
 ]
 
 if TYPE_CHECKING:
@@ -78,7 +79,16 @@ def path(name: str) -> Path:
             raise WeightError(
                 f"{folder / file.name}: sha256 is {found}, the manifest says {file.sha256}; {_remedy(entry)}"
             )
+    _used.add(name)
     return folder if len(entry.files) > 1 else folder / entry.files[0].name
+
+
+_used: set[str] = set()
+
+
+def used() -> list[str]:
+    """Names of the weights that this process has opened, for reports."""
+    return sorted(_used)
 
 
 def _how_to_get(entry: WeightRecord) -> str:
