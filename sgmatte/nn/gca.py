@@ -18,6 +18,8 @@ STRIDE = 32  # image sides must be multiples of this
 SCORES_PER_BLOCK = 2**23  # attention scores held at once: 32 MB in float32, one block up to about 1200x1200 pixels
 SELF_SCORE = -1e4  # an unknown patch must not explain itself
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, on [0, 1]
+
 Features = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
@@ -28,8 +30,6 @@ class GCA(nn.Module):
         super().__init__()
         self.encoder = Encoder(width)
         self.decoder = Decoder(width)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
         _initialise(self)
 
     def forward(self, image: Tensor, trimap: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class GCA(nn.Module):
         if image.shape[2] % STRIDE or image.shape[3] % STRIDE:
             raise ValueError(f"image sides must be multiples of {STRIDE}, not {tuple(image.shape[2:])}")
         regions = F.one_hot(trimap[:, 0], 3).permute(0, 3, 1, 2).to(image.dtype)  # (N, 3, H, W)
-        normalised = (image - self.mean) / self.std
+        normalised = (image - image.new_tensor(MEAN).view(1, 3, 1, 1)) / image.new_tensor(STD).view(1, 3, 1, 1)
         deepest, shortcuts, guidance, unknown = self.encoder(normalised, regions)
         return self.decoder(deepest, shortcuts, guidance, unknown)
 
@@ -267,4 +267,4 @@ def _initialise(network: nn.Module) -> None:
         elif isinstance(module, EncoderBlock | DecoderBlock):
             nn.init.zeros_(module.bn2.weight)
         elif isinstance(module, GuidedContextualAttention):
-            nn.init.constant_(module.W[1].weight, 1e-3)
+            nn.init.constant_(module.get_parameter("W.1.weight"), 1e-3)

@@ -1,0 +1,130 @@
+"""Matting models on composites whose alpha is known, all on the same pictures and trimaps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sgmatte import metrics
+from sgmatte.errors import DataError
+from sgmatte.foreground import composite, foreground_colours
+from sgmatte.matte import MattingModel
+from sgmatte.train.composites import reserved_backgrounds
+from sgmatte.train.data import PortraitFolder, read_grey, read_rgb
+from sgmatte.trimap import UNKNOWN, band_trimap
+
+BAND_RADIUS = 12  # pixels: the trimap's certain regions are the alpha's, eroded by a 25x25 ellipse
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A composite, its trimap and its alpha; (1, C, H, W) each."""
+
+    name: str
+    image: Tensor
+    trimap: Tensor
+    alpha: Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one model on one problem, or means over problems."""
+
+    sad: float  # thousands of pixels, whole image
+    mse: float  # whole image
+    mse_unknown: float  # in the trimap's unknown region
+    seconds: float
+
+
+Trimap = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A matting model, and where its trimap comes from: of the true alpha, or, with `trimap`, of the picture."""
+
+    label: str
+    model: MattingModel
+    trimap: Trimap | None = None
+
+
+def problems(portraits: PortraitFolder, backgrounds: Path, count: int, seed: int) -> Iterator[Problem]:
+    """`count` people of `portraits`, drawn without repetition, each over one of the reserved backgrounds.
+
+    Raises:
+        DataError: there are fewer than `count` portraits, or no reserved background.
+    """
+    photos, alphas, rooms = portraits.images, portraits.alphas, reserved_backgrounds(backgrounds)
+    if count > len(photos) or not rooms:
+        raise DataError(
+            f"{portraits.folder} has {len(photos)} portraits and {backgrounds} {len(rooms)} reserved photos"
+        )
+    for k in np.random.default_rng(seed).permutation(len(photos))[:count]:
+        rng = np.random.default_rng((seed, int(k)))
+        alpha = read_grey(alphas[photos[k].stem]) / np.float32(255)
+        colours = foreground_colours(read_rgb(photos[k]) / np.float32(255), alpha)
+        room = _covering(read_rgb(rooms[int(rng.integers(len(rooms)))]), alpha.shape, rng)
+        matte = _tensor(alpha[..., None])
+        image = composite(matte, _tensor(colours), _tensor(room))
+        image = (image * 255).round() / 255  # as a file would hold it
+        yield Problem(photos[k].stem, image, band_trimap(matte, BAND_RADIUS), matte)
+
+
+def scores(contestant: Contestant, problem: Problem) -> Scores:
+    """Errors of one contestant on one problem, and the time of matting alone."""
+    trimap = problem.trimap if contestant.trimap is None else contestant.trimap(problem.image)
+    started = time.monotonic()
+    with torch.inference_mode():
+        alpha = contestant.model(problem.image, trimap)
+    seconds = time.monotonic() - started
+    return Scores(
+        metrics.sad(alpha, problem.alpha),
+        metrics.mse(alpha, problem.alpha),
+        metrics.mse(alpha, problem.alpha, problem.trimap == UNKNOWN),
+        seconds,
+    )
+
+
+def mean_scores(
+    contestants: Sequence[Contestant],
+    portraits: PortraitFolder,
+    backgrounds: Path,
+    count: int,
+    seed: int,
+    observe: Callable[[int, int], None] | None = None,
+) -> dict[str, Scores]:
+    """Mean of each contestant's scores over the same problems, by label."""
+    rows: dict[str, list[Scores]] = {contestant.label: [] for contestant in contestants}
+    for done, problem in enumerate(problems(portraits, backgrounds, count, seed), start=1):
+        for contestant in contestants:
+            rows[contestant.label].append(scores(contestant, problem))
+        if observe:
+            observe(done, count)
+    return {label: _mean(row) for label, row in rows.items()}
+
+
+def _mean(row: Sequence[Scores]) -> Scores:
+    columns = zip(*((s.sad, s.mse, s.mse_unknown, s.seconds) for s in row), strict=True)
+    return Scores(*(float(np.mean(column)) for column in columns))
+
+
+def _covering(photo: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A random window of `photo` with the proportions of `shape` (H, W), scaled to it: float32 in [0, 1]."""
+    height, width = shape
+    scale = min(photo.shape[0] / height, photo.shape[1] / width) * rng.uniform(0.6, 1)
+    window = (width * scale, height * scale)
+    left, top = ((extent - side) * rng.random() for extent, side in zip(photo.shape[1::-1], window, strict=True))
+    box = (left, top, left + window[0], top + window[1])
+    resized = Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS, box)
+    return np.asarray(resized, np.float32) / np.float32(255)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.astype(np.float32)).permute(2, 0, 1).unsqueeze(0)
