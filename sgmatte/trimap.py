@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -95,32 +92,3 @@ def _eroded(region: np.ndarray, radius: float) -> np.ndarray:
     if region.all():
         return region
     return ndimage.distance_transform_edt(region) > radius
-
-
-def trimap_scores(logits: Tensor, alpha: Tensor, mask: Tensor) -> Mapping[str, float]:
-    """How good a trimap is, for one image.
-
-    Args:
-        logits: (1, 3, H, W).
-        alpha: (1, 1, H, W) true alpha in [0, 1].
-        mask: (1, 1, H, W) bool, who is foreground.
-
-    Returns:
-        iou: of {fg + unknown/2 > 1/2, in probabilities} against the mask; equally, where fg is likelier than bg.
-        soft_iou: sum(min) / sum(max) of the trimap read as 0, 1/2, 1 against the mask.
-        covered: share of pixels with alpha in (0.05, 0.95) that are unknown.
-        wrong: share of the image that is certain, but differs from alpha by more than 1/2.
-        unknown: share of the image that is unknown.
-    """
-    trimap = logits.argmax(1, keepdim=True)
-    person = logits[:, FOREGROUND:] > logits[:, BACKGROUND : BACKGROUND + 1]
-    level, target = trimap / 2, mask.float()
-    soft = (alpha > 0.05) & (alpha < 0.95)
-    unknown = trimap == UNKNOWN
-    return {
-        "iou": float((person & mask).sum() / (person | mask).sum().clamp(min=1)),
-        "soft_iou": float(torch.minimum(level, target).sum() / torch.maximum(level, target).sum().clamp(min=1)),
-        "covered": float((unknown & soft).sum() / soft.sum()) if soft.any() else math.nan,
-        "wrong": float((~unknown & ((alpha - level).abs() > 0.5)).float().mean()),
-        "unknown": float(unknown.float().mean()),
-    }

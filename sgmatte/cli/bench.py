@@ -47,3 +47,37 @@ def face(
             f"side, side {again.side:.3f}, angle {again.angle:.2f} degrees"
         )
     screen.result({"detection": asdict(found), "alignment": asdict(again) if again else None})
+
+
+@app.command()
+def trimap(
+    data: Annotated[Path, typer.Option(help="Portraits: a folder with image/, alpha/ and mask/.")],
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Trimaps: agreement with masks, and how much of the soft boundary the unknown band covers at what width.
+
+    Example: sgmatte bench trimap --data portraits/dev
+    """
+    from sgmatte.bench.trimap import mean_scores, portrait_scores
+    from sgmatte.device import chosen_device
+    from sgmatte.train.data import PortraitFolder
+    from sgmatte.trimap import trimap_model
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    screen.device(chosen)
+    with screen.progress() as observe:
+        scores = portrait_scores(
+            trimap_model(chosen.torch), PortraitFolder(data), chosen.torch, lambda *at: observe("trimaps", *at)
+        )
+    mean = mean_scores(list(scores.values()))
+    screen.line(
+        f"{len(scores)} portraits: IoU {mean.iou:.4f} (fg likelier than bg), soft IoU {mean.soft_iou:.4f} (of the three "
+        f"classes; a flawless trimap has {mean.soft_iou_ideal:.4f}),"
+    )
+    screen.line(
+        f"soft pixels in unknown {mean.covered:.2%}, certain but wrong {mean.wrong:.2%} of the image, "
+        f"unknown {mean.unknown:.2%} of the image"
+    )
+    screen.result(asdict(mean) | {"portraits": len(scores), "each": {stem: asdict(s) for stem, s in scores.items()}})
