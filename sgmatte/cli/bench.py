@@ -73,8 +73,8 @@ def trimap(
         )
     mean = mean_scores(list(scores.values()))
     screen.line(
-        f"{len(scores)} portraits: IoU {mean.iou:.4f} (fg likelier than bg), soft IoU {mean.soft_iou:.4f} (of the three "
-        f"classes; a flawless trimap has {mean.soft_iou_ideal:.4f}),"
+        f"{len(scores)} portraits: IoU {mean.iou:.4f} (fg likelier than bg), soft IoU {mean.soft_iou:.4f} (of its "
+        f"three classes; a flawless trimap has {mean.soft_iou_ideal:.4f}),"
     )
     screen.line(
         f"soft pixels in unknown {mean.covered:.2%}, certain but wrong {mean.wrong:.2%} of the image, "

@@ -1,0 +1,250 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sgmatte.bench.trimap import mean_scores, trimap_scores
+from sgmatte.train.trimap import VIEW, Views, chosen_bias, losses, photographed, portrait
+from sgmatte.trimap import (
+    BACKGROUND,
+    FOREGROUND,
+    UNKNOWN,
+    TrimapNetwork,
+    band_trimap,
+    entropy,
+    trimap_model,
+    working_size,
+)
+
+B, U, F = BACKGROUND, UNKNOWN, FOREGROUND
+
+
+def row(*values: float) -> torch.Tensor:
+    return torch.tensor(values).view(1, 1, 1, -1)
+
+
+def certain(trimap: torch.Tensor) -> torch.Tensor:
+    """Logits that leave no doubt about `trimap` (1, 1, H, W)."""
+    return 20.0 * torch.nn.functional.one_hot(trimap[:, 0], 3).permute(0, 3, 1, 2)
+
+
+# band_trimap
+
+
+def test_soft_pixels_are_unknown_at_radius_0():
+    assert band_trimap(row(0, 0.2, 0.9, 1), 0).flatten().tolist() == [B, U, U, F]
+
+
+def test_band_widens_to_both_sides_by_the_radius():
+    alpha = row(0, 0, 0, 0, 0.5, 1, 1, 1, 1)
+    assert band_trimap(alpha, 2).flatten().tolist() == [B, B, U, U, U, U, U, F, F]
+
+
+def test_hard_edge_gets_a_band_too():
+    assert band_trimap(row(0, 0, 0, 1, 1, 1), 1).flatten().tolist() == [B, B, U, U, F, F]
+
+
+def test_almost_opaque_and_almost_clear_8_bit_values_are_certain():
+    alpha = row(0, 1 / 255, 2 / 255, 253 / 255, 254 / 255, 1)
+    assert band_trimap(alpha, 0).flatten().tolist() == [B, B, U, U, F, F]
+
+
+def test_band_around_one_soft_pixel_is_a_disc():
+    alpha = torch.zeros(1, 1, 7, 7)
+    alpha[..., 3, 3] = 0.5
+    picture = ["".join(".#"[int(v == U)] for v in line) for line in band_trimap(alpha, 2)[0, 0]]
+    assert picture == [".......", "...#...", "..###..", ".#####.", "..###..", "...#...", "......."]
+
+
+def test_images_border_does_not_erode_and_images_do_not_mix():
+    alpha = torch.stack([torch.ones(1, 4, 4), torch.zeros(1, 4, 4)])
+    trimap = band_trimap(alpha, 3)
+    assert trimap.dtype == torch.int64
+    assert (trimap[0] == F).all()
+    assert (trimap[1] == B).all()
+
+
+# entropy
+
+
+def test_entropy_runs_from_0_to_ln_3():
+    assert float(entropy(torch.zeros(2, 3, 4, 5))) == pytest.approx(math.log(3))
+    assert float(entropy(certain(torch.ones(1, 1, 4, 5, dtype=torch.long)))) < 1e-6
+    two = torch.tensor([0.0, -50.0, 0.0]).view(1, 3, 1, 1)
+    assert float(entropy(two)) == pytest.approx(math.log(2))
+
+
+def test_entropy_falls_along_its_gradient():
+    torch.manual_seed(0)
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    before = entropy(logits)
+    before.backward()
+    assert float(entropy(logits.detach() - logits.grad)) < float(before.detach())
+
+
+# scores
+
+
+def test_scores_of_a_flawless_trimap():
+    alpha = row(0, 0, 0.5, 0.5, 1, 1)
+    mask = torch.tensor([0, 0, 0, 1, 1, 1]).view(1, 1, 1, -1).bool()
+    scores = trimap_scores(certain(band_trimap(alpha, 0)), alpha, mask)
+    assert (scores.covered, scores.wrong) == (1, 0)
+    assert scores.unknown == pytest.approx(2 / 6)
+    assert scores.soft_iou == scores.soft_iou_ideal == pytest.approx((2 + 0.5) / (3 + 0.5))
+
+
+def test_scores_of_a_wrong_trimap():
+    alpha = row(0, 0.5, 1, 1)
+    trimap = torch.tensor([F, B, F, B]).view(1, 1, 1, -1)
+    scores = trimap_scores(certain(trimap), alpha, alpha > 0.4)
+    assert (scores.covered, scores.unknown) == (0, 0)
+    assert scores.wrong == pytest.approx(2 / 4)
+    assert scores.iou == scores.soft_iou == pytest.approx(1 / 4)
+
+
+def test_iou_reads_the_unknown_band_by_its_likelier_side():
+    logits = torch.tensor([[0.0, 9.0, 1.0], [1.0, 9.0, 0.0]]).T.view(1, 3, 1, 2)
+    mask = torch.tensor([True, False]).view(1, 1, 1, 2)
+    assert trimap_scores(logits, mask.float(), mask).iou == 1
+
+
+def test_image_without_soft_pixels_does_not_count_as_covered_or_missed():
+    alpha = row(0, 1)
+    hard = trimap_scores(certain(band_trimap(alpha, 0)), alpha, alpha > 0.5)
+    soft = trimap_scores(certain(band_trimap(row(0, 0.5), 0)), row(0, 0.5), row(0, 1) > 0.5)
+    assert math.isnan(hard.covered)
+    assert mean_scores([hard, soft]).covered == 1
+
+
+# the network
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((800, 600), (320, 256)), ((256, 256), (320, 320)), ((30, 3000), (32, 320))]
+)
+def test_working_size_is_fixed_and_whole(size, expected):
+    assert working_size(*size) == expected
+
+
+@pytest.fixture(scope="module")
+def bundled() -> TrimapNetwork:
+    return trimap_model()
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> torch.Tensor:
+    data = pytest.importorskip("skimage.data")
+    return torch.tensor(data.astronaut()).permute(2, 0, 1)[None] / 255
+
+
+@pytest.mark.parametrize("size", [(70, 51), (33, 120)])
+def test_answers_have_the_images_size(bundled, size):
+    image = torch.rand(2, 3, *size)
+    assert bundled.logits(image).shape == (2, 3, *size)
+    trimap = bundled.trimap(image)
+    assert trimap.shape == (2, 1, *size)
+    assert trimap.dtype == torch.int64
+
+
+def test_entropys_gradient_reaches_every_part_of_the_image(bundled):
+    image = torch.rand(1, 3, 64, 48, requires_grad=True)
+    entropy(bundled.logits(image)).backward()
+    assert torch.isfinite(image.grad).all()
+    assert (image.grad != 0).float().mean() > 0.99
+    assert all(p.grad is None for p in bundled.parameters())
+
+
+def test_trimap_of_a_portrait_is_sane(bundled, astronaut):
+    trimap = bundled.trimap(astronaut)[0, 0]
+    assert trimap[110, 220] == F  # her face
+    assert trimap[450, 250] == F  # the suit
+    assert trimap[10, 10] == B
+    assert trimap[200, 505] == B
+    assert 0.03 < (trimap == U).float().mean() < 0.25
+    touching = (trimap[1:] - trimap[:-1]).abs().max(), (trimap[:, 1:] - trimap[:, :-1]).abs().max()
+    assert max(touching) <= 2
+
+
+def test_a_larger_bias_widens_the_band(bundled, astronaut):
+    wider = TrimapNetwork(bundled.network, bundled.unknown_bias + 2)
+    before, after = bundled.trimap(astronaut) == U, wider.trimap(astronaut) == U
+    assert (after | ~before).all()
+    assert after.sum() > 1.1 * before.sum()
+
+
+# training
+
+
+@pytest.fixture(scope="module")
+def person():
+    """A drawn portrait: a grey head on a grey body, with a soft edge, before a blue wall."""
+    y, x = np.mgrid[:160, :120]
+    inside = np.maximum(30 - np.hypot(x - 60, y - 60), 50 - np.hypot((x - 60) * 0.9, y - 150))
+    alpha = np.clip(0.5 + inside / 6, 0, 1)
+    image = alpha[..., None] * 170 + (1 - alpha[..., None]) * np.array([20, 60, 200])
+    return portrait(image.astype(np.uint8), (alpha * 255).astype(np.uint8), (alpha > 0.5).astype(np.uint8) * 255)
+
+
+def test_portrait_finds_the_head(person):
+    x, top, side = person.head
+    scale = 512 / 160
+    assert x == pytest.approx(60 * scale, abs=4)
+    assert top == pytest.approx(30 * scale, abs=8)
+    assert side == pytest.approx(0.6 * 120 * scale, abs=2)
+
+
+def test_views_depend_on_nothing_but_their_generator(person):
+    views = Views([person], [Image.new("RGB", (400, 300), (0, 200, 0))])
+    for seed in range(4):
+        first, second = (views(np.random.default_rng(seed)) for _ in range(2))
+        assert first["image"].shape == (3, *VIEW)
+        assert first["trimap"].shape == first["mask"].shape == VIEW
+        assert set(first["trimap"].unique().tolist()) <= {B, U, F}
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_views_keep_picture_and_classes_together(person):
+    """Where the classes say foreground there is grey, where background, blue (or the green of a new place)."""
+    views = Views([person], [Image.new("RGB", (400, 300), (0, 200, 0))])
+    for seed in range(12):
+        sample = views(np.random.default_rng(seed))
+        spread = sample["image"].amax(0) - sample["image"].amin(0)
+        if spread.max() < 0.2:  # drawn as a grey photo
+            continue
+        inside, outside = spread[sample["trimap"] == F], spread[sample["trimap"] == B]
+        if len(inside) and len(outside):
+            assert inside.median() < outside.median()
+        assert (sample["mask"][sample["trimap"] == F] == 1).all()
+
+
+def test_photographed_stays_in_range():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*VIEW, 3), dtype=np.uint8)
+    for _ in range(8):
+        picture = photographed(image, rng)
+        assert picture.dtype == np.float32
+        assert 0 <= picture.min() <= picture.max() <= 1
+
+
+def test_losses_vanish_for_the_right_answer():
+    trimap = torch.tensor([[B, U, U, F]]).expand(4, 4)[None]
+    mask = torch.tensor([[0.0, 0, 1, 1]]).expand(4, 4)[None]
+    logits = certain(trimap[:, None]) + 8 * torch.stack([-mask, 0 * mask, mask], 1) * (trimap == U)[:, None]
+    batch = {"image": torch.rand(1, 3, 4, 4), "trimap": trimap, "mask": mask}
+    right = losses(lambda image: logits, batch)
+    wrong = losses(lambda image: logits.flip(1), batch)
+    assert float(right["classes"]) < 1e-3
+    assert float(right["side"]) < 0.2
+    assert float(wrong["classes"]) > 1
+    assert float(wrong["side"]) > 1
+
+
+def test_bias_is_the_smallest_that_covers_enough():
+    alpha = row(0, 0.5, 0.5, 1)
+    logits = torch.tensor([[5.0, 0, 0], [0.0, 1, 0], [0.0, -2, 0], [0.0, 0, 5]]).T.reshape(1, 3, 1, 4)
+    answer = (logits, alpha, alpha >= 0.5)
+    assert chosen_bias([answer], covered=0.5, steps=(0, 1, 2.5, 3, 4)) == 0
+    assert chosen_bias([answer], covered=0.9, steps=(0, 1, 2.5, 3, 4)) == 2.5
