@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -31,12 +32,11 @@ SLOPE = 0.2  # of every leaky ReLU
 
 @dataclass(frozen=True)
 class Config:
-    """Channels of W, of the 4x4 constant, and out of each block; `head` is the kernel side of the output convolution."""
+    """Channels of W, of the 4x4 constant, and out of each block."""
 
     latent: int = 512
     constant: int = 512
     blocks: tuple[int, ...] = (512, 512, 512, 512, 256, 128, 64)
-    head: int = 1
 
     @property
     def size(self) -> int:
@@ -89,7 +89,7 @@ class _Pointwise(torch.autograd.Function):
     """leaky_relu(weight x + noise + bias) for a 1x1 weight per sample, in two passes over memory instead of five."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, noise: Tensor, bias: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, noise: Tensor, bias: Tensor) -> Tensor:
         n, c, h, w = x.shape
         pixels = x.permute(0, 2, 3, 1).reshape(n, h * w, c)
         out = (noise.reshape(-1, h * w, 1) + bias).expand(n, -1, -1).contiguous()
@@ -102,7 +102,7 @@ class _Pointwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         pixels, weight, out = ctx.saved_tensors  # type: ignore[attr-defined]
         need_x, need_weight, need_noise, need_bias = ctx.needs_input_grad  # type: ignore[attr-defined]
         n, c, h, w = grad.shape
@@ -165,20 +165,38 @@ class Block(nn.Module):
         return self.conv2(self.conv1(x, w[1], noise[0]), w[2], noise[1])
 
 
-class Head(nn.Module):
-    """Hidden features (N, C, r, r) -> image (N, 3, 2r, 2r) in about [-1, 1], by way of its 12 wavelet coefficients."""
+def slope(x: Tensor, dim: int) -> Tensor:
+    """Difference of what lies after and before each pixel along `dim` (2 or 3), summed over its 3 rows or columns."""
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    across = 5 - dim
+    size = x.shape[across]
+    summed = padded.narrow(across, 0, size) + padded.narrow(across, 1, size) + padded.narrow(across, 2, size)
+    return summed.narrow(dim, 2, x.shape[dim]) - summed.narrow(dim, 0, x.shape[dim])
 
-    def __init__(self, latent: int, channels: int, kernel: int = 1) -> None:
+
+class Head(nn.Module):
+    """Hidden features (N, C, r, r) -> image (N, 3, 2r, 2r) in about [-1, 1], by way of its 12 wavelet coefficients.
+
+    A modulated 1x1 convolution; with `context` each coefficient also sees the features' slopes, taken after the
+    convolution on 24 channels in place of before on C, which is the same.
+    """
+
+    def __init__(self, latent: int, channels: int, context: bool = False) -> None:
         super().__init__()
+        outputs = 36 if context else 12
         self.modulation = nn.Linear(latent, channels)
-        self.weight = nn.Parameter(torch.randn(12, channels, kernel, kernel) / (kernel * math.sqrt(channels)))
+        self.weight = nn.Parameter(torch.randn(outputs, channels) / math.sqrt(channels))
         self.bias = nn.Parameter(torch.zeros(12))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        n, c, h, width = x.shape
-        weight = self.weight * self.modulation(w)[:, None, :, None, None]  # (N, 12, C, k, k)
-        samples = [F.conv2d(x[k : k + 1], weight[k], self.bias, padding="same") for k in range(n)]
-        return haar_synthesis(torch.cat(samples) if n > 1 else samples[0])
+        n, _, height, width = x.shape
+        weight = self.weight * self.modulation(w)[:, None, :]  # (N, 12 or 36, C)
+        y = (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT).mT.view(n, -1, height, width)
+        coefficients = y[:, :12] + self.bias[:, None, None]
+        if y.shape[1] > 12:
+            rightwards, downwards = y[:, 12:].chunk(2, dim=1)
+            coefficients = coefficients + slope(rightwards, 3) + slope(downwards, 2)
+        return haar_synthesis(coefficients)
 
 
 class Synthesis(nn.Module):
@@ -189,10 +207,8 @@ class Synthesis(nn.Module):
         self.config = config
         self.first = FirstConvolution(config.latent, config.constant)
         widths = (config.constant, *config.blocks)
-        self.blocks = nn.ModuleList(
-            Block(config.latent, inputs, outputs) for inputs, outputs in zip(widths, widths[1:], strict=False)
-        )
-        self.head = Head(config.latent, widths[-1], config.head)
+        self.blocks = nn.ModuleList(Block(config.latent, inputs, outputs) for inputs, outputs in pairwise(widths))
+        self.head = Head(config.latent, widths[-1])
         for k, shape in enumerate(config.noise_shapes):
             self.register_buffer(f"noise_{k}", torch.zeros(shape))
 
@@ -209,6 +225,17 @@ class Synthesis(nn.Module):
             x = block(x, w_plus[:, 1 + 3 * k : 4 + 3 * k].unbind(1), noise[1 + 2 * k : 3 + 2 * k])
             found.append(x)
         return found
+
+    def shortened(self, size: int) -> Synthesis:
+        """The trunk for images of `size` x `size`, sharing this network's weights, with a head still to be filled."""
+        count = size.bit_length() - 4
+        with torch.device("meta"):  # its own weights would only be thrown away
+            short = Synthesis(replace(self.config, blocks=self.config.blocks[:count]))
+        short.first, short.blocks = self.first, self.blocks[:count]
+        short.head = Head(self.config.latent, self.config.blocks[count - 1], context=True)
+        for k in range(len(short.noise)):
+            short.register_buffer(f"noise_{k}", self.noise[k])
+        return short.eval()
 
     def forward(self, w_plus: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         x = self.features(w_plus, self.noise if noise is None else noise)[-1]
@@ -255,7 +282,7 @@ def synthesis_from(graph: Graph) -> Synthesis:
         blocks.append(len(state[f"blocks.{k}.conv2.bias"]))
     head = f"m.layers.{len(blocks) - 1}.to_img"
     state |= _modulation(graph, f"{head}.conv.modulation", "head.modulation")
-    state["head.weight"] = graph.constant(f"{head}.conv.weight")
+    state["head.weight"] = graph.constant(f"{head}.conv.weight").flatten(1)
     state["head.bias"] = graph.constant(f"{head}.bias").flatten()
     config = Config(state["first.modulation.weight"].shape[1], constant.shape[1], tuple(blocks))
     return _filled(Synthesis(config), state, graph)
