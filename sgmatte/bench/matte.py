@@ -32,6 +32,9 @@ class Problem:
     trimap: Tensor
     alpha: Tensor
 
+    def to(self, device: torch.device) -> Problem:
+        return Problem(self.name, self.image.to(device), self.trimap.to(device), self.alpha.to(device))
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -98,13 +101,16 @@ def mean_scores(
     backgrounds: Path,
     count: int,
     seed: int,
+    *,
+    device: torch.device | None = None,
     observe: Callable[[int, int], None] | None = None,
 ) -> dict[str, Scores]:
-    """Mean of each contestant's scores over the same problems, by label."""
+    """Mean of each contestant's scores over the same problems, by label. The models are on `device`."""
     rows: dict[str, list[Scores]] = {contestant.label: [] for contestant in contestants}
     for done, problem in enumerate(problems(portraits, backgrounds, count, seed), start=1):
+        here = problem.to(device or torch.device("cpu"))
         for contestant in contestants:
-            rows[contestant.label].append(scores(contestant, problem))
+            rows[contestant.label].append(scores(contestant, here))
         if observe:
             observe(done, count)
     return {label: _mean(row) for label, row in rows.items()}

@@ -81,3 +81,48 @@ def trimap(
         f"unknown {mean.unknown:.2%} of the image"
     )
     screen.result(asdict(mean) | {"portraits": len(scores), "each": {stem: asdict(s) for stem, s in scores.items()}})
+
+
+@app.command()
+def matte(
+    data: Annotated[Path, typer.Option(help="Portraits to cut out: a folder with image/ and alpha/.")],
+    backgrounds: Annotated[Path, typer.Option(help="Photos without people; every fifth by name is used.")],
+    model: Annotated[list[str] | None, typer.Option(help="A matting model; may be repeated. Default: all.")] = None,
+    count: Annotated[int, typer.Option("-n", help="Composites.", min=1)] = 100,
+    own_trimap: Annotated[bool, typer.Option("--own-trimap", help="Also matte with the predicted trimap.")] = False,
+    seed: options.Seed = 0,
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Mattes: SAD, MSE and MSE in the unknown region on composites whose alpha is known, all models on the same ones.
+
+    Example: sgmatte bench matte --data portraits/dev --backgrounds backgrounds
+    """
+    from sgmatte.bench.matte import Contestant, mean_scores
+    from sgmatte.device import chosen_device
+    from sgmatte.matte import MODELS, matting_model
+    from sgmatte.train.data import PortraitFolder
+    from sgmatte.trimap import trimap_model
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    models = [matting_model(name, chosen.torch) for name in model or MODELS]
+    contestants = [Contestant(each.name, each) for each in models]
+    if own_trimap:
+        trimap = trimap_model(chosen.torch).trimap
+        contestants += [Contestant(f"{each.name}, own trimap", each, trimap) for each in models]
+    screen.device(chosen)
+    with screen.progress() as observe:
+        scores = mean_scores(
+            contestants,
+            PortraitFolder(data),
+            backgrounds,
+            count,
+            seed,
+            device=chosen.torch,
+            observe=lambda *at: observe("composites", *at),
+        )
+    screen.line(f"{'':24}{'SAD':>8}{'MSE':>10}{'MSE unknown':>14}{'seconds':>10}")
+    for label, row in scores.items():
+        screen.line(f"{label:24}{row.sad:8.3f}{row.mse:10.5f}{row.mse_unknown:14.5f}{row.seconds:10.2f}")
+    screen.result({"composites": count, "seed": seed, "scores": {label: asdict(row) for label, row in scores.items()}})
