@@ -59,7 +59,7 @@ def gca(
     run: RunFolder,
     out: WeightsOut = Path("gca-portrait.safetensors"),
     width: Annotated[float, typer.Option(help="Scale of every layer's channels; 1.0 is the published network.")] = 0.5,
-    steps: int = 4500,
+    steps: int = 5500,
     batch: int = 6,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     size: Annotated[int, typer.Option(help="Side of a training crop in pixels.")] = 192,
