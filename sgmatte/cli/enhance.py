@@ -51,6 +51,10 @@ def enhance(
     pixel_weight: Annotated[float, weight("Mean squared error to the photo.")] = 10.0,
     perceptual_weight: Annotated[float, weight("Perceptual distance to the photo.")] = 100.0,
     adversarial_weight: Annotated[float, weight("A: what the critic holds against the composite.")] = 1.0,
+    backgrounds: Annotated[
+        Path | None,
+        typer.Option(help="Photos for the critic's composites; made up without it.", rich_help_panel=LOSSES),
+    ] = None,
     perceptual: Annotated[
         Literal["auto", "effnet", "lpips"],
         typer.Option(
@@ -84,6 +88,7 @@ def enhance(
         face=face,
         whole=whole,
         perceptual=perceptual,
+        backgrounds=backgrounds,
         optimisation=Optimisation(variables=optimise, paste=paste, steps=steps, rate=rate),
         weights=LossWeights(
             entropy=entropy_weight, pixels=pixel_weight, perceptual=perceptual_weight, adversarial=adversarial_weight

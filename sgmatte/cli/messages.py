@@ -80,6 +80,8 @@ class Screen:
                 bars.update(tasks[stage], completed=done, total=total)
 
             yield observe
+            for task in tasks.values():
+                bars.update(task, completed=bars.tasks[task].total)
 
 
 def training_lines() -> Callable[[int, int, Mapping[str, float]], None]:
