@@ -77,6 +77,9 @@ def enhance(
     check_results({photo: list(files.values()) for photo, files in results.items()})
 
     from sgmatte.device import chosen_device
+
+    chosen = chosen_device(device)  # before the heavier imports: it may refuse
+
     from sgmatte.enhance.losses import LossWeights
     from sgmatte.enhance.optimise import Optimisation
     from sgmatte.pipeline import Networks, Settings, enhance_photo, write_enhanced
@@ -96,7 +99,6 @@ def enhance(
         seed=seed,
         max_pixels=max_pixels,
     )
-    chosen = chosen_device(device)
     screen = Screen(quiet, json)
     fetch_once(GENERATOR, screen)
     networks = Networks(settings, chosen)

@@ -55,10 +55,12 @@ def matte(
     results = _results(photos, out, out_dir, ["alpha", "cutout"] if cutout else ["alpha"])
 
     from sgmatte.device import chosen_device
+
+    chosen = chosen_device(device)  # before the heavier imports: it may refuse
+
     from sgmatte.photo import write_image
     from sgmatte.pipeline import Networks, Settings, matte_photo
 
-    chosen = chosen_device(device)
     networks = Networks(Settings(model=model, max_pixels=max_pixels), chosen)
 
     def work(photo: Path, observe: Observe) -> dict[str, Any]:
@@ -93,10 +95,12 @@ def trimap(
     results = _results(photos, out, out_dir, ["trimap"])
 
     from sgmatte.device import chosen_device
+
+    chosen = chosen_device(device)  # before the heavier imports: it may refuse
+
     from sgmatte.photo import write_trimap
     from sgmatte.pipeline import Networks, Settings, trimap_photo
 
-    chosen = chosen_device(device)
     networks = Networks(Settings(max_pixels=max_pixels), chosen)
 
     def work(photo: Path, observe: Observe) -> dict[str, Any]:
