@@ -57,9 +57,9 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         grey = found.image.mean(1, keepdim=True)
         return SimpleNamespace(photo=found, alpha=grey, cutout=torch.cat([found.image, grey], 1))
 
-    def trimap_photo(path: Path, networks: SimpleNamespace, observe: Callable) -> torch.Tensor:
-        grey = photo.read_photo(path, networks.settings.max_pixels).image.mean(1, keepdim=True)
-        return (grey * 2.99).long()
+    def trimap_photo(path: Path, networks: SimpleNamespace, observe: Callable) -> tuple[photo.Photo, torch.Tensor]:
+        found = photo.read_photo(path, networks.settings.max_pixels)
+        return found, (found.image.mean(1, keepdim=True) * 2.99).long()
 
     fake = SimpleNamespace(
         Settings=lambda **settings: SimpleNamespace(**settings),

@@ -104,11 +104,12 @@ def trimap(
     networks = Networks(Settings(max_pixels=max_pixels), chosen)
 
     def work(photo: Path, observe: Observe) -> dict[str, Any]:
-        classes = trimap_photo(photo, networks, observe)
+        read, classes = trimap_photo(photo, networks, observe)
         counts = classes.flatten().bincount(minlength=3) / classes.numel()
         return {
             "files": {"trimap": str(write_trimap(results[photo]["trimap"], classes))},
-            "size": list(classes.shape[-2:]),
+            "size": list(read.size),
+            "notes": list(read.notes),
             "shares": dict(
                 zip(("background", "unknown", "foreground"), (round(float(c), 4) for c in counts), strict=True)
             ),
