@@ -122,9 +122,9 @@ def _mean(row: Sequence[Scores]) -> Scores:
 
 
 def _covering(photo: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """A random window of `photo` with the proportions of `shape` (H, W), scaled to it: float32 in [0, 1]."""
+    """A largest window of `photo` with the proportions of `shape` (H, W), scaled to it: float32 in [0, 1]."""
     height, width = shape
-    scale = min(photo.shape[0] / height, photo.shape[1] / width) * rng.uniform(0.6, 1)
+    scale = min(photo.shape[0] / height, photo.shape[1] / width)
     window = (width * scale, height * scale)
     left, top = ((extent - side) * rng.random() for extent, side in zip(photo.shape[1::-1], window, strict=True))
     box = (left, top, left + window[0], top + window[1])

@@ -26,6 +26,7 @@ def trained_gca(
     width: float = 0.5,
     size: int = 256,
     cache: Path | None = None,
+    validation: int = 64,
     device: torch.device | None = None,
     observe: Observe | None = None,
     observe_cache: Callable[[int, int], None] | None = None,
@@ -33,7 +34,7 @@ def trained_gca(
     """GCA trained on people of `portraits` over the unreserved photos of `backgrounds`: averaged, in eval mode.
 
     Plain convolutions: batch normalisation after each bounds what spectral normalisation would. Cut-out foregrounds are
-    kept in `cache` (default: inside `folder`).
+    kept in `cache` (default: inside `folder`); `validation` composites follow the progress.
 
     Raises:
         DataError: a folder lacks images or alphas, or `folder` holds a checkpoint of another recipe.
@@ -43,7 +44,7 @@ def trained_gca(
     sampler = CompositeSampler(foregrounds, training_backgrounds(backgrounds), size)
     torch.manual_seed(recipe.seed)
     network = GCA(width)
-    validate = _validation(sampler, device or torch.device("cpu"))
+    validate = _validation(sampler, validation, device or torch.device("cpu"))
     averaged = fit(network, sampler, losses, recipe, folder, device=device, validate=validate, observe=observe)
     assert isinstance(averaged, GCA)
     return averaged
@@ -72,7 +73,7 @@ def laplacian_norm(x: Tensor, levels: int = 4) -> Tensor:
     return total
 
 
-def _validation(sampler: CompositeSampler, device: torch.device, count: int = 64) -> Validate:
+def _validation(sampler: CompositeSampler, count: int, device: torch.device) -> Validate:
     """Errors in the unknown region on `count` training composites that training does not draw: for following progress.
 
     `sgmatte bench matte` measures the figures that matter, on other people and other backgrounds.
@@ -80,7 +81,7 @@ def _validation(sampler: CompositeSampler, device: torch.device, count: int = 64
 
     def validate(network: nn.Module) -> Mapping[str, float]:
         absolute = squared = area = 0.0
-        for batch in batches(sampler, seed=VALIDATION_SEED, batch=8, first_step=0, steps=count // 8, workers=0):
+        for batch in batches(sampler, seed=VALIDATION_SEED, batch=4, first_step=0, steps=count // 4, workers=0):
             unknown = (batch["trimap"] == 1).float()
             predicted = network(batch["image"].to(device), batch["trimap"].to(device)).cpu()
             error = (predicted - batch["alpha"]) * unknown

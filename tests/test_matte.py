@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import torch
+from test_composites import data, disc_alpha  # noqa: F401
+
+from sgmatte.bench.matte import BAND_RADIUS, Contestant, mean_scores, problems
+from sgmatte.errors import DataError, TrimapError, UsageError
+from sgmatte.foreground import composite
+from sgmatte.matte import MODELS, ClosedFormMatting, GCAMatting, _reflected, matting_model, pasted
+from sgmatte.nn.gca import GCA
+from sgmatte.train.data import PortraitFolder
+from sgmatte.trimap import band_trimap
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A reddish disc with a soft edge over a bluish ramp: image, trimap, true alpha; sides no multiples of 32."""
+    alpha = torch.from_numpy(disc_alpha(90, 70, 25, softness=8))[None, None]
+    ramp = torch.linspace(0, 1, 70).expand(1, 1, 90, 70)
+    foreground = torch.cat((0.7 + 0.2 * ramp, 0.3 * ramp, 0.1 + 0 * ramp), 1)
+    background = torch.cat((0.1 * ramp, 0.2 + 0.2 * ramp, 0.8 - 0.2 * ramp), 1)
+    return composite(alpha, foreground, background), band_trimap(alpha, 4), alpha
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    torch.manual_seed(0)
+    return GCAMatting(GCA(0.1).eval().requires_grad_(False))
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def model(request):
+    return matting_model(request.param)
+
+
+def test_models_solve_an_easy_matte(model, scene):
+    image, trimap, truth = scene
+    alpha = model(image, trimap)
+    unknown = trimap == 1
+    assert alpha.shape == truth.shape
+    assert alpha.dtype == torch.float32
+    assert (alpha - truth).abs()[unknown].mean() < 0.08
+    assert (0.5 - truth).abs()[unknown].mean() > 0.25
+
+
+def test_certain_pixels_of_the_trimap_are_kept(model, scene):
+    image, trimap, _ = scene
+    alpha = model(image, trimap)
+    assert (alpha[trimap == 0] == 0).all()
+    assert (alpha[trimap == 2] == 1).all()
+
+
+def test_models_name_themselves(model):
+    assert MODELS.keys() >= {model.name}
+    assert model.differentiable == (model.name == "gca")
+
+
+def test_gradients_reach_the_image_where_promised(untrained, scene):
+    image = scene[0].clone().requires_grad_()
+    untrained(image, scene[1]).sum().backward()
+    assert image.grad.abs().max() > 0
+    assert image.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 95), (20, 7), (1, 40)])
+def test_gca_takes_photos_of_any_size(untrained, size):
+    alpha = untrained(torch.rand(2, 3, *size), torch.ones(2, 1, *size, dtype=torch.long))
+    assert alpha.shape == (2, 1, *size)
+    assert 0 <= alpha.min() <= alpha.max() <= 1
+
+
+@pytest.mark.parametrize("size", [(50, 40), (12, 40), (1, 3)])
+def test_padding_reflects_as_often_as_needed(size):
+    image = torch.rand(1, 3, *size)
+    expected = np.pad(image.numpy(), [(0, 0), (0, 0), (32, 40), (32, 37)], mode="reflect")
+    np.testing.assert_array_equal(_reflected(image, (32, 37, 32, 40)).numpy(), expected)
+
+
+def test_pasting_keeps_gradients_of_the_unknown():
+    alpha = torch.full((1, 1, 1, 3), 0.5, requires_grad=True)
+    out = pasted(alpha, torch.tensor([0, 1, 2]).view(1, 1, 1, 3))
+    assert out.flatten().tolist() == [0, 0.5, 1]
+    out.sum().backward()
+    assert alpha.grad.flatten().tolist() == [0, 1, 0]
+
+
+def test_unknown_model_lists_the_known_ones():
+    with pytest.raises(UsageError, match="gca, closed-form"):
+        matting_model("magic")
+
+
+def test_trimap_of_another_size_is_refused(model, scene):
+    with pytest.raises(TrimapError, match="64x90 pixels and the photo 70x90"):
+        model(scene[0], scene[1][..., :64])
+
+
+def test_closed_form_needs_something_certain(scene):
+    with pytest.raises(TrimapError, match="certain background"):
+        ClosedFormMatting()(scene[0], torch.ones_like(scene[1]))
+
+
+# bench
+
+
+class Oracle:
+    """Knows the answers of `problems`."""
+
+    name, differentiable = "oracle", False
+
+    def __init__(self, answers):
+        self.answers = iter(answers)
+
+    def __call__(self, image, trimap):
+        return pasted(next(self.answers), trimap)
+
+
+@pytest.fixture
+def posed(data):  # noqa: F811
+    return list(problems(PortraitFolder(data / "portraits"), data / "backgrounds", 3, seed=0))
+
+
+def test_problems_are_composites_with_known_alpha(posed, data):  # noqa: F811
+    again = list(problems(PortraitFolder(data / "portraits"), data / "backgrounds", 3, seed=0))
+    assert sorted(p.name for p in posed) == ["0", "1", "2"]
+    for problem, same in zip(posed, again, strict=True):
+        assert torch.equal(problem.image, same.image)
+        assert problem.image.shape == (1, 3, 160, 120)
+        assert torch.equal(problem.trimap, band_trimap(problem.alpha, BAND_RADIUS))
+        clear = problem.image[(problem.alpha == 0).expand_as(problem.image)].view(3, -1)
+        assert clear.std(1).max() < 0.01  # a plain background shows
+
+
+def test_more_composites_than_portraits_are_refused(data):  # noqa: F811
+    with pytest.raises(DataError, match="has 3 portraits"):
+        next(problems(PortraitFolder(data / "portraits"), data / "backgrounds", 4, seed=0))
+
+
+def test_mean_scores_of_known_errors(posed, data):  # noqa: F811
+    answers, halves = [p.alpha for p in posed], [torch.full_like(p.alpha, 0.5) for p in posed]
+    contestants = [
+        Contestant("right", Oracle(answers)),
+        Contestant("half", Oracle(halves), trimap=lambda image: torch.ones_like(image[:, :1]).long()),
+    ]
+    seen = []
+    scores = mean_scores(
+        contestants,
+        PortraitFolder(data / "portraits"),
+        data / "backgrounds",
+        3,
+        seed=0,
+        observe=lambda *at: seen.append(at),
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert (scores["right"].sad, scores["right"].mse, scores["right"].mse_unknown) == (0, 0, 0)
+    expected = np.mean([float((p.alpha - 0.5).abs().sum()) for p in posed]) / 1000
+    assert scores["half"].sad == pytest.approx(expected, rel=1e-5)
+    assert scores["half"].mse_unknown < 0.25
