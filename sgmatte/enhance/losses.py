@@ -1,0 +1,57 @@
+"""The four losses of the enhancement, one function each.
+
+Xu, Zhou, He: *Self-supervised Matting-specific Portrait Enhancement and Generation* (SMPEG), IEEE TIP 2022. Two let the
+networks decide more easily (entropy, adversarial), two keep the portrait what it is (pixels, perceptual).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgmatte.trimap import entropy
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the sum that is minimised; the defaults are the paper's.
+
+    They keep their meaning here: pictures are compared in [-1, 1] as there, and `PerceptualDistance` is scaled to the
+    range of LPIPS.
+    """
+
+    entropy: float = 1.0
+    pixels: float = 10.0
+    perceptual: float = 100.0
+    adversarial: float = 1.0
+
+
+def trimap_entropy(logits: Tensor) -> Tensor:
+    """E, the matting-specific loss: how undecided the trimap is, in nats; a mean over pixels, at most ln 3 (SMPEG).
+
+    Args:
+        logits: (N, 3, H, W) of the trimap network.
+    """
+    return entropy(logits)
+
+
+def pixel_distance(image: Tensor, reference: Tensor) -> Tensor:
+    """Mean squared error of N3HW pictures in [0, 1], on the scale of [-1, 1] that the weight belongs to (SMPEG)."""
+    return 4 * F.mse_loss(image, reference)
+
+
+def perceptual(distances: Tensor) -> Tensor:
+    """Mean of the perceptual distances (N,), which in the paper are LPIPS (SMPEG; Zhang et al., CVPR 2018)."""
+    return distances.mean()
+
+
+def adversarial(logits: Tensor) -> Tensor:
+    """A = softplus(-D(C)), the non-saturating loss of a composite C before a frozen critic D (SMPEG).
+
+    Args:
+        logits: (N, 1, h, w), one for each patch. The mean is taken of the losses, not of the logits, so that a place
+            that looks wrong is not outvoted by faultless ones, and faultless ones are left in peace.
+    """
+    return F.softplus(-logits).mean()

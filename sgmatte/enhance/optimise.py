@@ -1,0 +1,217 @@
+"""The enhancement: W+ and noise maps move until trimap and matting network find the portrait easy.
+
+The losses always see the picture that will be delivered, at a working size: the photo with the change pasted in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgmatte.enhance.backgrounds import background
+from sgmatte.enhance.losses import LossWeights, adversarial, perceptual, pixel_distance, trimap_entropy
+from sgmatte.errors import UsageError
+from sgmatte.face import Placement, Quad, crop_of
+from sgmatte.foreground import composite, estimated_foreground
+
+if TYPE_CHECKING:
+    from sgmatte.invert import Inversion
+    from sgmatte.matte import MattingModel
+    from sgmatte.nn.perceptual import PerceptualDistance
+    from sgmatte.trimap import TrimapNetwork
+
+VARIABLES = ("latent", "noise", "both")
+PASTES = ("residual", "full")
+WORKING_PIXELS = 800 * 608  # the paper's matting size
+
+Observe = Callable[[int, int, Mapping[str, float]], None]
+"""Called with (step, steps, losses)."""
+
+
+class Synthesis(Protocol):
+    """What the optimisation needs of a generator."""
+
+    def synthesis(self, w_plus: Tensor, noise: Sequence[Tensor]) -> Tensor: ...
+
+
+class Judges(Protocol):
+    """The networks that the portrait should please."""
+
+    @property
+    def trimap(self) -> TrimapNetwork: ...
+    @property
+    def matting(self) -> MattingModel: ...
+    @property
+    def critic(self) -> torch.nn.Module: ...
+    @property
+    def perceptual(self) -> PerceptualDistance: ...
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the latents move.
+
+    The paper takes 500 steps of Adam at 1e-4. Adam moves by about its rate a step, so fewer, larger steps that add up
+    to the same way lead as far, and a cosine towards 0 takes the place of small steps at the end.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    variables: str = "both"
+    paste: str = "residual"
+    steps: int = 60
+    rate: float = 2e-3  # of both W+ and noise maps, before the cosine
+
+    def __post_init__(self) -> None:
+        if self.variables not in VARIABLES:
+            raise UsageError(f"cannot optimise '{self.variables}'; choose one of {', '.join(VARIABLES)}")
+        if self.paste not in PASTES:
+            raise UsageError(f"no paste mode '{self.paste}'; choose one of {', '.join(PASTES)}")
+        if self.steps < 0 or self.rate <= 0:
+            raise UsageError("the enhancement needs 0 or more steps and a rate above 0")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A photo at the working size and what of it stays fixed; pictures are (1, 3, h, w) in [0, 1]."""
+
+    photo: Tensor
+    placement: Placement
+    crop: Tensor  # (1, 3, S, S) the original in the generator's frame
+    foreground: Tensor
+    background: Tensor  # a new one
+
+
+@dataclass(frozen=True)
+class Enhancement:
+    """The best point of the way, and the way.
+
+    Attributes:
+        w_plus, noise: latents (1, L, 512) and maps [(1, 1, r, r)].
+        image: the generator's picture there, (1, 3, S, S), unclamped.
+        change: what it adds to the picture of the inversion, (1, 3, S, S).
+        losses: of every step from 0 (the photo itself), unweighted, and their weighted `total`.
+        best: the step that was kept, the one with the lowest total.
+    """
+
+    w_plus: Tensor
+    noise: list[Tensor]
+    image: Tensor
+    change: Tensor
+    losses: list[dict[str, float]]
+    best: int
+    paste: str
+
+    def delivered(self, photo: Tensor, quad: Quad) -> Tensor:
+        """A photo (1, 3, H, W) of any size with the enhancement in it, in [0, 1]; `quad` in its pixels."""
+        place = Placement(quad, (photo.shape[-2], photo.shape[-1]), self.image.shape[-1], device=photo.device)
+        return _delivered(photo, place, self.image.to(photo.device), self.change.to(photo.device), self.paste)
+
+
+def working_scene(
+    photo: Tensor, quad: Quad, size: int, judges: Judges, *, seed: int = 0, backgrounds: Path | None = None
+) -> Scene:
+    """The scene of a photo (1, 3, H, W) in which `quad` is what the generator of `size` pixels draws.
+
+    The working photo shows the quad at about the generator's resolution, within 800 x 608 pixels in all.
+    `backgrounds` is a folder of photos to take the new background from; without one it is made up.
+
+    Raises:
+        DataError: `backgrounds` does not exist or holds no image.
+    """
+    height, width = photo.shape[-2:]
+    scale = min(1.0, size / quad.side, math.sqrt(WORKING_PIXELS / (height * width)))
+    reduced = (max(1, round(height * scale)), max(1, round(width * scale)))
+    small = F.interpolate(photo, reduced, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    within = quad.scaled(reduced[1] / width, reduced[0] / height)
+    with torch.no_grad():
+        trimap = judges.trimap.trimap(small)
+        alpha = judges.matting(small, trimap)
+    return Scene(
+        photo=small,
+        placement=Placement(within, reduced, size, device=photo.device),
+        crop=crop_of(photo, quad, size),
+        foreground=estimated_foreground(small, alpha),
+        background=background(reduced, seed, backgrounds).to(photo.device),
+    )
+
+
+def enhanced(
+    generator: Synthesis,
+    inversion: Inversion,
+    scene: Scene,
+    judges: Judges,
+    weights: LossWeights | None = None,
+    settings: Optimisation | None = None,
+    observe: Observe | None = None,
+) -> Enhancement:
+    """Latents near those of the inversion whose picture, pasted into the photo, has the lowest weighted sum of losses.
+
+    SMPEG, section III-C. Deterministic: nothing is drawn here.
+
+    Raises:
+        UsageError: the adversarial loss needs the gradient of a matting model that has none.
+    """
+    weights, settings = weights or LossWeights(), settings or Optimisation()
+    if weights.adversarial and not judges.matting.differentiable:
+        raise UsageError(
+            f"the adversarial loss needs the gradient of the matting model, and {judges.matting.name} has none; "
+            "set its weight to 0 or choose another model"
+        )
+    with torch.no_grad():
+        start = generator.synthesis(inversion.w_plus, inversion.noise)
+    to_crop = judges.perceptual.against(scene.crop)
+
+    def losses(image: Tensor) -> dict[str, Tensor]:
+        change = image - start
+        photo = _delivered(scene.photo, scene.placement, image, change, settings.paste)
+        crop = image if settings.paste == "full" else scene.crop + change
+        logits = judges.trimap.logits(photo)
+        terms = {
+            "entropy": trimap_entropy(logits),
+            "pixels": pixel_distance(crop, scene.crop),
+            "perceptual": perceptual(to_crop(crop)),
+        }
+        if weights.adversarial:
+            trimap = logits.argmax(dim=1, keepdim=True)
+            alpha = judges.matting(photo, trimap)
+            terms["adversarial"] = adversarial(judges.critic(composite(alpha, scene.foreground, scene.background)))
+        return terms
+
+    w_plus = inversion.w_plus.detach().clone().requires_grad_(settings.variables != "noise")
+    noise = [m.detach().clone().requires_grad_(settings.variables != "latent") for m in inversion.noise]
+    optimizer = torch.optim.Adam([x for x in (w_plus, *noise) if x.requires_grad])
+    history: list[dict[str, float]] = []
+    best, kept = 0, (w_plus.detach().clone(), [m.detach().clone() for m in noise], start)
+    for step in range(settings.steps + 1):
+        image = generator.synthesis(w_plus, noise)
+        terms = losses(image)
+        total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
+        history.append({name: value.item() for name, value in (terms | {"total": total}).items()})
+        if observe:
+            observe(step, settings.steps, history[-1])
+        if history[-1]["total"] < history[best]["total"]:
+            best, kept = step, (w_plus.detach().clone(), [m.detach().clone() for m in noise], image.detach())
+        if step == settings.steps:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    w_best, noise_best, image_best = kept
+    return Enhancement(w_best, noise_best, image_best, image_best - start, history, best, settings.paste)
+
+
+def _delivered(photo: Tensor, place: Placement, image: Tensor, change: Tensor, paste: str) -> Tensor:
+    """The photo with the generator's change added, or with the generator's own picture pasted."""
+    changed = place.added(photo, change) if paste == "residual" else place.pasted(photo, image)
+    return changed.clamp(0, 1)

@@ -1,0 +1,139 @@
+"""The critic, the damage it learns to see, and that good and bad training pictures differ by nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch.utils.data import default_collate
+
+from sgmatte.enhance.backgrounds import background, synthetic_background
+from sgmatte.errors import DataError
+from sgmatte.nn.critic import Critic
+from sgmatte.train.composites import Foregrounds
+from sgmatte.train.critic import DAMAGES, VerdictSampler, damage_map, damaged, losses
+from sgmatte.train.data import PortraitFolder
+
+
+def disc(size: int, radius: float, softness: float = 6) -> np.ndarray:
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    return np.clip((radius - np.hypot(x, y)) / softness + 0.5, 0, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def sampler(tmp_path_factory: pytest.TempPathFactory) -> VerdictSampler:
+    """Three discs of one colour each in front of another, as portraits; two made-up backgrounds."""
+    folder = tmp_path_factory.mktemp("portraits")
+    for name in ("image", "alpha", "backgrounds"):
+        (folder / name).mkdir()
+    for k, (inside, outside) in enumerate(
+        [((220, 180, 150), (20, 60, 20)), ((90, 60, 40), (200, 210, 230)), ((250, 240, 90), (60, 0, 90))]
+    ):
+        alpha = disc(160, 50)[..., None]
+        photo = np.round(alpha * np.array(inside) + (1 - alpha) * np.array(outside)).astype(np.uint8)
+        Image.fromarray(photo).save(folder / "image" / f"{k}.png")
+        Image.fromarray(np.round(alpha[..., 0] * 255).astype(np.uint8)).save(folder / "alpha" / f"{k}.png")
+        made_up = synthetic_background((160, 160), np.random.default_rng(k))
+        Image.fromarray(np.round(made_up * 255).astype(np.uint8)).save(folder / "backgrounds" / f"{k}.png")
+    backgrounds = sorted((folder / "backgrounds").iterdir())
+    return VerdictSampler(Foregrounds.of(PortraitFolder(folder), folder / "cache"), backgrounds, size=64)
+
+
+def test_a_patch_sees_78_pixels_and_no_more() -> None:
+    torch.manual_seed(0)
+    critic = Critic(width=4).double()
+    picture = torch.rand(1, 3, 256, 256, dtype=torch.float64, requires_grad=True)
+    logits = critic(picture)
+    assert logits.shape == (1, 1, 16, 16)
+    (gradient,) = torch.autograd.grad(logits[0, 0, 8, 8], picture)
+    rows = gradient.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
+    assert rows[-1] - rows[0] + 1 == 78
+
+
+def test_every_pixel_counts_equally_often() -> None:
+    """An uneven overlap of strided kernels would print a checkerboard into whatever is optimised against the critic."""
+    critic = Critic(width=4).double()
+    for layer in critic.layers:
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.ones_(layer.weight)
+    picture = torch.rand(1, 3, 256, 256, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(critic(picture * 0.5 + 0.5).sum(), picture)
+    inner = gradient[..., 80:-80, 80:-80]
+    assert (inner.max() - inner.min()) / inner.mean() < 1e-9
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_each_damage_shows_and_stays_in_range(name: str) -> None:
+    alpha = disc(96, 30)
+    colours, photo = np.full((96, 96, 3), 0.8, np.float32), np.full((96, 96, 3), 0.2, np.float32)
+    bad, bad_colours = damaged(name, alpha, colours, photo, np.random.default_rng(1))
+    assert bad.dtype == np.float32
+    assert bad.shape == alpha.shape
+    assert 0 <= bad.min() <= bad.max() <= 1
+    change = np.abs(bad[..., None] * bad_colours - alpha[..., None] * colours).mean()
+    assert 0.001 < change < 0.6
+
+
+def test_good_and_bad_share_everything_but_the_damage(sampler: VerdictSampler) -> None:
+    """Away from the damage the twins are equal to the bit, noise included, so neither can give the other away."""
+    equal_places = 0
+    for k in range(12):
+        pair = VerdictSampler(sampler.foregrounds, sampler.backgrounds, 64, untouched=0)(np.random.default_rng((3, k)))
+        apart = (pair["good"] - pair["bad"]).abs()
+        near = F.max_pool2d(pair["difference"].amax(dim=0)[None, None], 33, stride=1, padding=16)[0, 0]
+        assert apart[:, near == 0].numel() == 0 or apart[:, near == 0].max() < 2 / 255
+        equal_places += int((near == 0).sum())
+    assert equal_places > 1000
+
+
+def test_samples_depend_on_their_generator_alone(sampler: VerdictSampler) -> None:
+    first, second, other = (sampler(np.random.default_rng((7, k))) for k in (1, 1, 2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not torch.equal(first["good"], other["good"])
+
+
+def test_damage_map_marks_where_pictures_differ() -> None:
+    difference = torch.zeros(1, 3, 128, 128)
+    difference[..., 64:80, 16:32] = 0.5
+    marked = damage_map(difference, 8)[0, 0].nonzero().tolist()
+    assert sorted(marked) == [[row, column] for row in (3, 4, 5) for column in (0, 1, 2)]
+
+
+def test_the_losses_teach_the_critic_to_tell(sampler: VerdictSampler) -> None:
+    torch.manual_seed(0)
+    critic = Critic(width=8, levels=3)
+    batch = default_collate([sampler(np.random.default_rng((5, k))) for k in range(5)])
+    optimizer = torch.optim.Adam(critic.parameters(), lr=4e-3)
+    totals = []
+    for _ in range(40):
+        total = torch.stack(list(losses(critic, batch).values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    assert totals[-1] < 0.6 * totals[0]
+    with torch.no_grad():
+        good, bad = (F.softplus(-critic(batch[key])).mean(dim=(1, 2, 3)) for key in ("good", "bad"))
+    assert (bad > good).sum() >= 4
+
+
+def test_made_up_backgrounds_are_seeded_smooth_and_varied() -> None:
+    first, again, other = (background((90, 60), seed) for seed in (1, 1, 2))
+    assert first.shape == (1, 3, 90, 60)
+    assert first.dtype == torch.float32
+    assert torch.equal(first, again)
+    assert (first - other).abs().mean() > 0.02
+    assert 0 <= first.min() <= first.max() <= 1
+    assert (first[..., 1:] - first[..., :-1]).abs().mean() < 0.05
+
+
+def test_backgrounds_of_a_folder_fill_the_size(tmp_path: Path) -> None:
+    Image.new("RGB", (80, 40), (255, 0, 0)).save(tmp_path / "red.png")
+    picture = background((50, 30), 0, tmp_path)
+    torch.testing.assert_close(picture, torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 50, 30))
+    with pytest.raises(DataError, match="no such folder"):
+        background((50, 30), 0, tmp_path / "missing")
