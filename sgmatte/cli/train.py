@@ -98,6 +98,7 @@ def trimap(
     run: RunFolder,
     backgrounds: Annotated[Path | None, typer.Option(help="Photos without people, to place some portraits on.")] = None,
     out: WeightsOut = Path("deeplab-portrait.safetensors"),
+    start: Annotated[Path | None, typer.Option(help="Weights to go on from, instead of ImageNet's.")] = None,
     steps: int = 2000,
     batch: int = 8,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
@@ -127,6 +128,6 @@ def trimap(
         validate_every=500,
     )
     network = trained_trimap(
-        data, backgrounds, recipe, run, device=chosen_device(device).torch, observe=training_lines()
+        data, backgrounds, recipe, run, start=start, device=chosen_device(device).torch, observe=training_lines()
     )
     zoo.save_weights(out, network.network.state_dict(), {"unknown_bias": network.unknown_bias})

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageFilter
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sgmatte import zoo
@@ -226,15 +227,18 @@ def trained_trimap(
     recipe: Recipe,
     run: Path,
     *,
+    start: Path | None = None,
     device: torch.device | None = None,
     observe: Observe | None = None,
 ) -> TrimapNetwork:
     """Train on `data` (image/, alpha/, mask/), with composites on the images of `backgrounds`.
 
-    Every 16th portrait is held out: validated on, and used to choose the bias of the unknown logit.
+    Every 16th portrait is held out: validated on, and used to choose the bias of the unknown logit. `start` is a file of
+    weights to go on from; without it the backbone starts from ImageNet and the head from nothing.
 
     Raises:
         DataError: a folder lacks what is needed, or `run` holds another recipe's checkpoint.
+        WeightError: see `zoo.path`.
     """
     people = portraits(data, observe)
     held_out, seen = people[::HELD_OUT], [p for i, p in enumerate(people) if i % HELD_OUT]
@@ -244,6 +248,8 @@ def trained_trimap(
     zoo.load_into(backbone.features, "efficientnet-lite0.imagenet")
     freeze(backbone.features)
     network = DeepLab(backbone)
+    if start:
+        network.load_state_dict(load_file(start))
 
     def validate(model: nn.Module) -> Mapping[str, float]:
         return asdict(mean_scores([trimap_scores(*row) for row in answers(TrimapNetwork(model), held_out, device)]))
