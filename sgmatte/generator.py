@@ -35,6 +35,11 @@ class Generator(Protocol):
     @property
     def noise_shapes(self) -> list[tuple[int, int, int, int]]: ...
 
+    @property
+    def coarse(self) -> Generator | None:
+        """A generator of smaller pictures with the same first layers: its noise maps, and its rows of W+ but the last,
+        are this one's first. None for the smallest."""
+
     def mapping(self, z: Tensor) -> Tensor:
         """z (N, 512) ~ N(0, 1) -> w (N, 512)."""
 
@@ -51,8 +56,14 @@ class Generator(Protocol):
 class MobileGenerator:
     """MobileStyleGAN (FFHQ), whole at 1024 or cut short with a refitted head at 512 and 256."""
 
-    def __init__(self, mapping: mobilestylegan.Mapping, synthesis: mobilestylegan.Synthesis) -> None:
+    def __init__(
+        self,
+        mapping: mobilestylegan.Mapping,
+        synthesis: mobilestylegan.Synthesis,
+        coarse: MobileGenerator | None = None,
+    ) -> None:
         self.networks = mapping, synthesis
+        self.coarse = coarse
         self.config = synthesis.config
         self.name = f"{WEIGHT} at {self.size}"
 
@@ -106,14 +117,16 @@ def load_generator(size: int = 256, device: torch.device | str = "cpu") -> Mobil
     """
     if size not in SIZES:
         raise UsageError(f"there is no generator of size {size}; choose one of {', '.join(map(str, SIZES))}")
-    mapping, synthesis = load_networks()
-    if size != SIZES[-1]:
-        synthesis = with_head(synthesis, size, HEADS[size])
-    return MobileGenerator(mapping.to(device), synthesis.to(device))
+    mapping, full = load_networks()
+    mapping, full = mapping.to(device), full.to(device)
+    smallest = MobileGenerator(mapping, with_head(full, SIZES[0]))
+    if size == SIZES[0]:
+        return smallest
+    return MobileGenerator(mapping, with_head(full, size) if size in HEADS else full, coarse=smallest)
 
 
-def with_head(synthesis: mobilestylegan.Synthesis, size: int, name: str) -> mobilestylegan.Synthesis:
-    """`synthesis` cut short to `size`, with the bundled head of that name."""
+def with_head(synthesis: mobilestylegan.Synthesis, size: int) -> mobilestylegan.Synthesis:
+    """`synthesis`, which keeps its weights, cut short to `size` with the bundled head for it."""
     short = synthesis.shortened(size)
-    zoo.load_into(short.head, name)
+    zoo.load_into(short.head, HEADS[size]).to(synthesis.first.constant.device)
     return short.requires_grad_(False)
