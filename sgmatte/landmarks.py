@@ -42,6 +42,7 @@ def landmark_source(choice: str) -> str:
     )
 
 
+@torch.inference_mode()
 def fan_faces(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes (N, 4), five points (N, 5, 2) and scores (N,) of the faces in an image (1, 3, H, W) in [0, 1]."""
     pixels = (image[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()

@@ -68,12 +68,13 @@ class Alignment:
 
 
 def alignment(folder: Path, device: torch.device, observe: Observe, landmarks: str = "auto") -> Alignment:
-    """Align aligned pictures once more, each inside a mirrored frame of half its size on every side.
+    """Align about 200 aligned pictures once more, each inside a mirrored frame of half its size on every side.
 
     Raises:
         DataError: no picture of the folder has a face.
     """
     images = image_files(folder)
+    images = images[:: max(1, len(images) // 200)]
     quads = []
     for number, file in enumerate(images, start=1):
         image = read_photo(file).image
