@@ -47,11 +47,11 @@ def fan_faces(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes (N, 4), five points (N, 5, 2) and scores (N,) of the faces in an image (1, 3, H, W) in [0, 1]."""
     pixels = (image[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
     aligner = _aligner(str(image.device))
-    found = aligner.face_detector.detect_from_image(pixels)
-    if not len(found):
+    found = [box.tolist() for box in aligner.face_detector.detect_from_image(pixels)]
+    if not found:
         return torch.zeros(0, 4), torch.zeros(0, 5, 2), torch.zeros(0)
     points = torch.stack([torch.as_tensor(face) for face in aligner.get_landmarks_from_image(pixels, found)])
-    boxes = torch.stack([torch.as_tensor(box) for box in found])
+    boxes = torch.tensor(found)
     return boxes[:, :4], five_of_68(points), boxes[:, 4]
 
 
