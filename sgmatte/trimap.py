@@ -12,7 +12,6 @@ from sgmatte import zoo
 from sgmatte.nn.deeplab import DeepLab
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
-WORKING_SIDE = 320  # longest side in the network, whatever the image's size
 MULTIPLE = 32  # the backbone's total stride
 
 
@@ -21,21 +20,25 @@ class TrimapNetwork(nn.Module):
 
     Args:
         network: image in [0, 1] -> logits at a quarter of its size.
+        side: longest side in the network, whatever the image's size.
         unknown_bias: added to the unknown logit, here and nowhere else; above 0 the band widens. Chosen on portraits
             held out of the training set, stored with the weights.
     """
 
-    def __init__(self, network: nn.Module, unknown_bias: float = 0.0) -> None:
+    def __init__(self, network: nn.Module, side: int = 384, unknown_bias: float = 0.0) -> None:
         super().__init__()
         self.network = network
+        self.side = side
         self.unknown_bias = unknown_bias
 
     def logits(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, 3, H, W) logits of bg, unknown, fg. Differentiable."""
-        size = image.shape[2:]
-        small = F.interpolate(image, working_size(*size), mode="bilinear", align_corners=False, antialias=True)
+        height, width = image.shape[2:]
+        size = working_size(height, width, self.side)
+        small = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
         bias = image.new_tensor([0.0, self.unknown_bias, 0.0]).view(1, 3, 1, 1)
-        return F.interpolate(self.network(small).float() + bias, size, mode="bilinear", align_corners=False)
+        logits = self.network(small).float() + bias
+        return F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
 
     forward = logits
 
@@ -45,10 +48,15 @@ class TrimapNetwork(nn.Module):
         return self.logits(image).argmax(1, keepdim=True)
 
 
-def working_size(height: int, width: int) -> tuple[int, int]:
-    """Size in the network: longest side 320, both sides whole strides of the backbone."""
-    scale = WORKING_SIDE / max(height, width)
-    return tuple(max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width))  # type: ignore[return-value]
+def working_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Size in the network: longest side `side`, both sides whole strides of the backbone."""
+    scale = side / max(height, width)
+    return whole(height * scale), whole(width * scale)
+
+
+def whole(length: float) -> int:
+    """The nearest length, above 0, that is a whole number of the backbone's strides."""
+    return max(MULTIPLE, round(length / MULTIPLE) * MULTIPLE)
 
 
 def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:

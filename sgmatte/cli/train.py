@@ -98,10 +98,15 @@ def trimap(
     run: RunFolder,
     backgrounds: Annotated[Path | None, typer.Option(help="Photos without people, to place some portraits on.")] = None,
     out: WeightsOut = Path("deeplab-portrait.safetensors"),
-    start: Annotated[Path | None, typer.Option(help="Weights to go on from, instead of ImageNet's.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights to go on from, instead of ImageNet's.", exists=True)
+    ] = None,
     steps: int = 2000,
     batch: int = 8,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    ema: Annotated[float, typer.Option(help="Decay of the averaged weights, which are what is kept.")] = 0.995,
+    side: Annotated[int, typer.Option(help="Longest side of a photo in the network, in pixels.")] = 384,
+    band: Annotated[float, typer.Option(help="Width of the band past soft alpha, in longest sides.")] = 0.005,
     workers: Annotated[int, typer.Option(help="Processes that prepare samples; 0 prepares them in this one.")] = 1,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
@@ -121,6 +126,7 @@ def trimap(
         lr,
         warmup=100,
         weight_decay=0.01,
+        ema=ema,
         seed=seed,
         workers=workers,
         log_every=25,
@@ -128,6 +134,54 @@ def trimap(
         validate_every=500,
     )
     network = trained_trimap(
-        data, backgrounds, recipe, run, start=start, device=chosen_device(device).torch, observe=training_lines()
+        data,
+        backgrounds,
+        recipe,
+        run,
+        side=side,
+        band=band,
+        start=start,
+        device=chosen_device(device).torch,
+        observe=training_lines(),
     )
-    zoo.save_weights(out, network.network.state_dict(), {"unknown_bias": network.unknown_bias})
+    zoo.save_weights(out, network.network.state_dict(), {"side": side, "unknown_bias": network.unknown_bias})
+
+
+@app.command("head")
+def head(
+    run: RunFolder,
+    size: Annotated[int, typer.Option(help="256 or 512.")] = 256,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Default: mobilestylegan-head-SIZE.safetensors.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(help="Pictures that the whole network draws; both sizes share them.")] = 1000,
+    steps: int = 1500,
+    seed: Seed = 0,
+    device: DeviceChoice = "auto",
+) -> None:
+    """Fit an output head that draws smaller pictures, from the whole generator's own.
+
+    Example: sgmatte train head --size 256 --run runs/head
+    """
+    from sgmatte import zoo
+    from sgmatte.cli.messages import Screen
+    from sgmatte.device import chosen_device
+    from sgmatte.generator import HEADS, load_networks
+    from sgmatte.train.head import trained_head, write_moments
+
+    mapping, synthesis = load_networks()
+    place = chosen_device(device).torch
+    with Screen().progress() as observe:
+        files = write_moments(
+            mapping.to(place),
+            synthesis.to(place),
+            tuple(HEADS),
+            run,
+            pictures,
+            seed,
+            lambda *at: observe("pictures", *at),
+        )
+    trained = trained_head(files, size, steps=steps, seed=seed, observe=training_lines())
+    zoo.save_weights(
+        out or Path(f"mobilestylegan-head-{size}.safetensors"), trained.state_dict(), {"size": size, "context": True}
+    )
