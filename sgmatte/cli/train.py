@@ -15,21 +15,25 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command("critic")
 def critic(
-    data: Annotated[Path, typer.Option(help="Folder that holds portraits/train and portraits/dev (image, alpha).")],
-    backgrounds: Annotated[Path, typer.Option(help="Photos without people.")],
+    data: Annotated[Path, typer.Option(help="Portraits to cut out: a folder with image/ and alpha/.")],
+    backgrounds: Annotated[Path, typer.Option(help="Photos without people; every fifth is kept for --unseen.")],
     run: RunFolder,
     out: WeightsOut = Path("critic-composite.safetensors"),
-    steps: int = 800,
+    unseen: Annotated[
+        Path | None, typer.Option(help="Other portraits, to measure accuracy on.", show_default=False)
+    ] = None,
+    steps: int = 1000,
     batch: int = 12,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     size: Annotated[int, typer.Option(help="Side of a training crop in pixels.")] = 192,
     cache: Annotated[Path | None, typer.Option(help="Folder for cut-out foregrounds; default inside --run.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that prepare samples; 0 prepares them in this one.")] = 1,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
 ) -> None:
     """Train the critic of the adversarial loss: good composites against damaged ones.
 
-    Example: sgmatte train critic --data portraits --backgrounds backgrounds --run runs/critic
+    Example: sgmatte train critic --data portraits/train --backgrounds backgrounds --run runs/critic
     """
     from sgmatte import zoo
     from sgmatte.device import chosen_device
@@ -37,19 +41,29 @@ def critic(
     from sgmatte.train.loop import Recipe
 
     recipe = Recipe(
-        steps, batch, lr=5e-4, warmup=50, ema=0.99, seed=seed, workers=workers, log_every=20, validate_every=200
+        steps,
+        batch,
+        lr,
+        warmup=30,
+        ema=0.98,
+        seed=seed,
+        workers=workers,
+        log_every=20,
+        checkpoint_every=50,
+        validate_every=500,
     )
     network = trained_critic(
         data,
         backgrounds,
         recipe,
         run,
+        unseen=unseen,
         size=size,
         cache=cache,
         device=chosen_device(device).torch,
         observe=training_lines(),
     )
-    zoo.save_weights(out, network.state_dict(), network.config)
+    zoo.save_weights(out, network.head.state_dict())
 
 
 @app.command("gca")
@@ -99,7 +113,7 @@ def trimap(
     backgrounds: Annotated[Path | None, typer.Option(help="Photos without people, to place some portraits on.")] = None,
     out: WeightsOut = Path("deeplab-portrait.safetensors"),
     start: Annotated[
-        Path | None, typer.Option(help="Weights to go on from, instead of ImageNet's.", exists=True)
+        Path | None, typer.Option(help="--run folder of an earlier training to go on from, instead of ImageNet.")
     ] = None,
     steps: int = 2000,
     batch: int = 8,

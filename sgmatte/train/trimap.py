@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sgmatte import zoo
@@ -63,7 +62,8 @@ def trained_trimap(
         side: longest side of a photo in the network; views are a little smaller, so that a photo is seen whole or cut.
         band: how far the unknown band reaches past soft alpha, as a share of the photo's longest side. A narrow one
             keeps the unknown logit on the soft pixels themselves; the bias then widens it where the network hesitates.
-        start: weights to go on from; without it the backbone starts from ImageNet and the head from nothing.
+        start: folder of an earlier run whose last weights, not their average, this one goes on from; without it the
+            backbone starts from ImageNet and the head from nothing.
 
     Raises:
         DataError: a folder lacks what is needed, or `run` holds another recipe's checkpoint.
@@ -78,7 +78,7 @@ def trained_trimap(
     freeze(backbone.features)
     network = DeepLab(backbone)
     if start:
-        network.load_state_dict(load_file(start))
+        network.load_state_dict(torch.load(start / "checkpoint.pt", weights_only=True)["model"])
 
     def validate(model: nn.Module) -> Mapping[str, float]:
         found = answers(TrimapNetwork(model, side), held_out, device)
