@@ -28,6 +28,7 @@ from sgmatte.nn.openvino_ir import Graph
 Network = TypeVar("Network", bound=nn.Module)
 
 SLOPE = 0.2  # of every leaky ReLU
+FAST_FROM = 16  # side of the hidden features from which on `fast` counts; below, nothing is to be gained
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Mapping(nn.Module):
 
     def __init__(self, latent: int = 512, depth: int = 8) -> None:
         super().__init__()
+        self.latent = latent
         self.layers = nn.ModuleList(nn.Linear(latent, latent) for _ in range(depth))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -86,34 +88,43 @@ def haar_synthesis(x: Tensor) -> Tensor:
 
 
 class _Pointwise(torch.autograd.Function):
-    """leaky_relu(weight x + noise + bias) for a 1x1 weight per sample, in two passes over memory instead of five."""
+    """leaky_relu(weight (style * x) + noise + bias): a 1x1 convolution, style (N, C) being one factor a channel.
+
+    Going forward the style is folded into the small weight matrix. Going back it is not: the gradient of a folded
+    matrix is as much work as the convolution itself, that of a factor a channel is next to none.
+    """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, noise: Tensor, bias: Tensor) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, x: Tensor, style: Tensor, weight: Tensor, noise: Tensor, bias: Tensor, slope: float
+    ) -> Tensor:
         n, c, h, w = x.shape
         pixels = x.permute(0, 2, 3, 1).reshape(n, h * w, c)
-        out = (noise.reshape(-1, h * w, 1) + bias).expand(n, -1, -1).contiguous()
+        styled = (weight * style[:, None]).to(x.dtype)
+        out = (noise.reshape(-1, h * w, 1) + bias).to(x.dtype).expand(n, -1, -1).contiguous()
         for k in range(n):
-            out[k].addmm_(pixels[k], weight[k].T)
-        F.leaky_relu_(out, SLOPE)
-        ctx.save_for_backward(pixels, weight, out)
-        ctx.noise_samples = len(noise)  # type: ignore[attr-defined]
+            out[k].addmm_(pixels[k], styled[k].T)
+        F.leaky_relu_(out, slope)
+        ctx.save_for_backward(pixels, style, weight, noise, out)
+        ctx.slope = slope  # type: ignore[attr-defined]
         return out.view(n, h, w, -1).permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        pixels, weight, out = ctx.saved_tensors  # type: ignore[attr-defined]
-        need_x, need_weight, need_noise, need_bias = ctx.needs_input_grad  # type: ignore[attr-defined]
+        pixels, style, weight, noise, out = ctx.saved_tensors  # type: ignore[attr-defined]
+        _, _, need_weight, need_noise, need_bias, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
         n, c, h, w = grad.shape
         # The slope is positive, so the output's sign is the input's and the input need not be kept.
-        g = torch.ops.aten.leaky_relu_backward(grad.permute(0, 2, 3, 1).reshape(n, h * w, c), out, SLOPE, True)
-        grad_x = (g @ weight).view(n, h, w, -1).permute(0, 3, 1, 2) if need_x else None
-        grad_weight = g.mT @ pixels if need_weight else None
-        grad_noise = g.sum(2).view(n, 1, h, w) if need_noise else None
-        if grad_noise is not None and ctx.noise_samples == 1:  # type: ignore[attr-defined]
-            grad_noise = grad_noise.sum(0, keepdim=True)
-        return grad_x, grad_weight, grad_noise, g.sum((0, 1)) if need_bias else None
+        slope = ctx.slope  # type: ignore[attr-defined]
+        g = torch.ops.aten.leaky_relu_backward(grad.permute(0, 2, 3, 1).reshape(n, h * w, c), out, slope, True)
+        to_styled = g @ weight.to(g.dtype)  # gradient of style * x, (N, pixels, C)
+        grad_style = (to_styled * pixels).sum(1, dtype=style.dtype)
+        grad_x = (to_styled * style[:, None].to(g.dtype)).view(n, h, w, -1).permute(0, 3, 1, 2)
+        grad_weight = (g.mT @ (pixels * style[:, None].to(g.dtype))).sum(0, dtype=weight.dtype) if need_weight else None
+        grad_noise = g.sum(2, dtype=noise.dtype).view(n, 1, h, w).sum_to_size(noise.shape) if need_noise else None
+        grad_bias = g.sum((0, 1), dtype=weight.dtype) if need_bias else None
+        return grad_x, grad_style, grad_weight, grad_noise, grad_bias, None
 
 
 class FirstConvolution(nn.Module):
@@ -127,16 +138,15 @@ class FirstConvolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, w: Tensor, noise: Tensor) -> Tensor:
-        x = self.constant * self.modulation(w)[:, :, None, None]
-        x = F.conv2d(x, self.weight, self.bias, padding=1) + noise
-        return F.leaky_relu(x, SLOPE).contiguous(memory_format=torch.channels_last)
+        x = (self.constant * self.modulation(w)[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        return F.leaky_relu(F.conv2d(x, self.weight, self.bias, padding=1) + noise, SLOPE)
 
 
 class Convolution(nn.Module):
     """Modulated depthwise 3x3, then pointwise convolution, noise, bias, leaky ReLU.
 
-    Modulating a depthwise convolution's input or its output is the same, and its output meets a matrix next: so the
-    style goes into that small matrix and never touches the pixels.
+    Modulating a depthwise convolution's input or its output is the same; the output meets a matrix next, which can take
+    the style in.
     """
 
     def __init__(self, latent: int, inputs: int, outputs: int) -> None:
@@ -147,8 +157,8 @@ class Convolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
-        return _Pointwise.apply(x, self.pointwise * self.modulation(w)[:, None, :], noise, self.bias)
+        x = F.conv2d(x, self.depthwise.to(x.dtype), padding=1, groups=x.shape[1])
+        return _Pointwise.apply(x, self.modulation(w), self.pointwise, noise, self.bias, SLOPE)
 
 
 class Block(nn.Module):
@@ -161,7 +171,7 @@ class Block(nn.Module):
         self.conv2 = Convolution(latent, outputs, outputs)
 
     def forward(self, x: Tensor, w: Sequence[Tensor], noise: Sequence[Tensor]) -> Tensor:
-        x = haar_synthesis(x * self.up(w[0])[:, :, None, None])
+        x = haar_synthesis(x * self.up(w[0])[:, :, None, None].to(x.dtype))
         return self.conv2(self.conv1(x, w[1], noise[0]), w[2], noise[1])
 
 
@@ -189,9 +199,8 @@ class Head(nn.Module):
         self.bias = nn.Parameter(torch.zeros(12))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        n, _, height, width = x.shape
-        weight = self.weight * self.modulation(w)[:, None, :]  # (N, 12 or 36, C)
-        y = (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT).mT.view(n, -1, height, width)
+        no_noise, no_bias = self.bias.new_zeros(1, 1, *x.shape[2:]), self.bias.new_zeros(len(self.weight))
+        y = _Pointwise.apply(x, self.modulation(w), self.weight, no_noise, no_bias, 1.0).float()
         coefficients = y[:, :12] + self.bias[:, None, None]
         if y.shape[1] > 12:
             rightwards, downwards = y[:, 12:].chunk(2, dim=1)
@@ -200,11 +209,15 @@ class Head(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """W+ (N, L, 512) and noise maps -> image (N, 3, S, S) in about [-1, 1]."""
+    """W+ (N, L, 512) and noise maps -> image (N, 3, S, S) in about [-1, 1].
+
+    With `fast`, large hidden features are bfloat16: twice as fast on CPUs that have it, and good to more than 50 dB.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.fast = False
         self.first = FirstConvolution(config.latent, config.constant)
         widths = (config.constant, *config.blocks)
         self.blocks = nn.ModuleList(Block(config.latent, inputs, outputs) for inputs, outputs in pairwise(widths))
@@ -222,6 +235,8 @@ class Synthesis(nn.Module):
         x = self.first(w_plus[:, 0], noise[0])
         found = [x]
         for k, block in enumerate(self.blocks):
+            if self.fast and x.shape[-1] >= FAST_FROM:
+                x = x.bfloat16()
             x = block(x, w_plus[:, 1 + 3 * k : 4 + 3 * k].unbind(1), noise[1 + 2 * k : 3 + 2 * k])
             found.append(x)
         return found
