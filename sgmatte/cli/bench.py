@@ -126,3 +126,37 @@ def matte(
     for label, row in scores.items():
         screen.line(f"{label:24}{row.sad:8.3f}{row.mse:10.5f}{row.mse_unknown:14.5f}{row.seconds:10.2f}")
     screen.result({"composites": count, "seed": seed, "scores": {label: asdict(row) for label, row in scores.items()}})
+
+
+@app.command()
+def head(
+    size: Annotated[int, typer.Option(help="256 or 512.")] = 256,
+    count: Annotated[int, typer.Option("-n", help="Unseen latents.", min=1)] = 100,
+    seed: options.Seed = 1000,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Where to put a picture of some pairs (full network, head).", show_default=False)
+    ] = None,
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Heads of the small generators: PSNR to what the whole network draws, averaged down, on unseen latents.
+
+    Example: sgmatte bench head --size 256
+    """
+    from sgmatte.bench.head import head_scores
+    from sgmatte.device import chosen_device
+    from sgmatte.photo import write_image
+    from sgmatte.preview import contact_sheet
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    screen.device(chosen)
+    with screen.progress() as observe:
+        scores = head_scores(size, count, seed, device=chosen.torch, observe=lambda *at: observe("pictures", *at))
+    if sheet:
+        labels = ["full network"] * len(scores.wanted) + [f"head at {size}"] * len(scores.drawn)
+        write_image(
+            sheet, contact_sheet([*scores.wanted, *scores.drawn], labels, columns=len(scores.wanted), panel=192)
+        )
+    screen.line(f"{count} latents at {size}: PSNR {scores.psnr:.2f} dB to the full picture, lowest {scores.lowest:.2f}")
+    screen.result({"size": size, "latents": count, "seed": seed, "psnr": scores.psnr, "lowest": scores.lowest})

@@ -247,6 +247,7 @@ class Synthesis(nn.Module):
         with torch.device("meta"):  # its own weights would only be thrown away
             short = Synthesis(replace(self.config, blocks=self.config.blocks[:count]))
         short.first, short.blocks = self.first, self.blocks[:count]
+        short.fast = self.fast
         short.head = Head(self.config.latent, self.config.blocks[count - 1], context=True)
         for k in range(len(short.noise)):
             short.register_buffer(f"noise_{k}", self.noise[k])
