@@ -14,7 +14,6 @@ from sgmatte.enhance.losses import LossWeights, pixel_distance, trimap_entropy
 from sgmatte.enhance.optimise import WORKING_PIXELS, Optimisation, Scene, enhanced, working_scene
 from sgmatte.errors import UsageError
 from sgmatte.face import Quad, crop_of
-from sgmatte.nn.critic import Critic
 from sgmatte.nn.perceptual import PerceptualDistance
 
 SIZE = 32
@@ -69,8 +68,8 @@ class Start:
 
 @pytest.fixture
 def judges() -> SimpleNamespace:
-    torch.manual_seed(0)
-    critic = Critic(width=4, levels=2).requires_grad_(False)
+    critic = torch.nn.Conv2d(3, 1, 4, stride=4).requires_grad_(False)
+    torch.nn.init.normal_(critic.weight, std=0.3, generator=torch.Generator().manual_seed(0))
     return SimpleNamespace(trimap=Brightness(), matting=Threshold(), critic=critic, perceptual=Pooled())
 
 

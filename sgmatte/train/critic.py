@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from sgmatte.enhance.backgrounds import synthetic_background
-from sgmatte.nn.critic import Critic
+from sgmatte.nn.critic import Critic, untrained_critic
 from sgmatte.train.composites import (
     CompositeSampler,
     Foregrounds,
@@ -195,27 +195,34 @@ def trained_critic(
     recipe: Recipe,
     folder: Path,
     *,
+    unseen: Path | None = None,
     size: int = 192,
     cache: Path | None = None,
     device: torch.device | None = None,
     observe: Observe | None = None,
     observe_cache: Callable[[int, int], None] | None = None,
 ) -> Critic:
-    """A critic trained on portraits/train of `portraits` over the unreserved photos of `backgrounds`, in eval mode.
+    """A critic trained on `portraits` over the unreserved photos of `backgrounds`, in eval mode.
 
-    Validated on portraits/dev over the reserved ones. Cut-out foregrounds are kept in `cache` (default: in `folder`).
+    Validated on the portraits of `unseen` over the reserved photos. Cut-out foregrounds are kept in `cache` (default:
+    inside `folder`).
 
     Raises:
         DataError: a folder lacks images or alphas, or `folder` holds a checkpoint of another recipe.
+        WeightError: the critic's trunk is missing or damaged.
     """
-    foregrounds = Foregrounds.of(PortraitFolder(portraits / "train"), cache or folder / "foregrounds")
-    dev = Foregrounds.of(PortraitFolder(portraits / "dev"), cache or folder / "foregrounds")
+    cache = cache or folder / "foregrounds"
+    foregrounds = Foregrounds.of(PortraitFolder(portraits), cache)
     foregrounds.fill_cache(observe_cache)
     sampler = VerdictSampler(foregrounds, training_backgrounds(backgrounds), size)
-    unseen = VerdictSampler(dev, reserved_backgrounds(backgrounds), size, untouched=0)
+    validate = None
+    if unseen is not None:
+        others = Foregrounds.of(PortraitFolder(unseen), cache)
+        test = VerdictSampler(others, reserved_backgrounds(backgrounds), size, untouched=0)
+        validate = validation(test, device or torch.device("cpu"))
     torch.manual_seed(recipe.seed)
-    validate = validation(unseen, device or torch.device("cpu"))
-    averaged = fit(Critic(), sampler, losses, recipe, folder, device=device, validate=validate, observe=observe)
+    critic = untrained_critic()
+    averaged = fit(critic, sampler, losses, recipe, folder, device=device, validate=validate, observe=observe)
     assert isinstance(averaged, Critic)
     return averaged
 
