@@ -138,22 +138,13 @@ def test_losses_see_the_unknown_region_alone():
     assert off_by_a_tenth["l1"].item() == pytest.approx(0.1, abs=1e-5)
 
 
-def test_training_runs_and_repeats(data):
-    def weights(folder):
-        recipe = Recipe(steps=2, batch=2, lr=1e-3, warmup=1, workers=0, validate_every=2, seed=3)
-        network = trained_gca(
-            data / "portraits",
-            data / "backgrounds",
-            recipe,
-            data / folder,
-            width=0.1,
-            size=32,
-            cache=data / "cache",
-            validation=4,
-        )
-        return network.state_dict()
-
-    one, two = weights("one"), weights("two")
-    assert one.keys() == GCA(0.1).state_dict().keys()
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    assert (data / "one/validation.csv").read_text().startswith("step,unknown_l1,unknown_mse")
+def test_training_writes_its_progress(data):
+    recipe = Recipe(steps=2, batch=2, lr=1e-3, warmup=1, workers=0, validate_every=2, seed=3)
+    network = trained_gca(
+        data / "portraits", data / "backgrounds", recipe, data / "run", width=0.1, size=32, validation=4
+    )
+    assert isinstance(network, GCA)
+    assert not network.training
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+    assert (data / "run/validation.csv").read_text().startswith("step,unknown_l1,unknown_mse\n2,")
+    assert len(list((data / "run/foregrounds").iterdir())) == 3
