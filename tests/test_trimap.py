@@ -109,12 +109,17 @@ def test_iou_reads_the_unknown_band_by_its_likelier_side():
     assert trimap_scores(logits, mask.float(), mask).iou == 1
 
 
-def test_image_without_soft_pixels_does_not_count_as_covered_or_missed():
-    alpha = row(0, 1)
-    hard = trimap_scores(certain(band_trimap(alpha, 0)), alpha, alpha > 0.5)
-    soft = trimap_scores(certain(band_trimap(row(0, 0.5), 0)), row(0, 0.5), row(0, 1) > 0.5)
+def test_every_soft_pixel_counts_once_as_covered_or_missed():
+    def scores(trimap: list[int], *alpha: float):
+        return trimap_scores(certain(torch.tensor(trimap).view(1, 1, 1, -1)), row(*alpha), row(*alpha) > 0.5)
+
+    hard = scores([B, B, F, F], 0, 0, 1, 1)
+    missed = scores([B, B, F, F], 0, 0.3, 1, 1)
+    found = scores([U, U, U, F], 0.1, 0.2, 0.3, 1)
     assert math.isnan(hard.covered)
-    assert mean_scores([hard, soft]).covered == 1
+    assert mean_scores([hard, missed, found]).covered == pytest.approx(3 / 4)
+    assert mean_scores([hard, missed, found]).unknown == pytest.approx(1 / 4)
+    assert math.isnan(mean_scores([hard]).covered)
 
 
 # the network

@@ -23,6 +23,7 @@ class TrimapScores:
     iou: float  # of {P(fg) + P(unknown)/2 > 1/2}, that is fg likelier than bg, against the mask
     soft_iou: float  # sum(min) / sum(max) of the classes read as 0, 1/2, 1 against the mask
     soft_iou_ideal: float  # the same of a flawless trimap that leaves only the soft pixels unknown: soft_iou's ceiling
+    soft: float  # share of the image that is soft
     covered: float  # share of the soft pixels that are unknown
     wrong: float  # share of the image that is certain, but differs from alpha by more than 1/2
     unknown: float  # share of the image that is unknown
@@ -47,6 +48,7 @@ def trimap_scores(logits: Tensor, alpha: Tensor, mask: Tensor) -> TrimapScores:
         iou=_iou(person.float(), mask.float()),
         soft_iou=_iou(level, mask.float()),
         soft_iou_ideal=_iou(torch.where(soft, 0.5, (alpha >= SOFT[1]).float()), mask.float()),
+        soft=float(soft.float().mean()),
         covered=float((unknown & soft).sum() / soft.sum()) if soft.any() else math.nan,
         wrong=float((~unknown & ((alpha - level).abs() > 0.5)).float().mean()),
         unknown=float(unknown.float().mean()),
@@ -58,11 +60,10 @@ def _iou(a: Tensor, b: Tensor) -> float:
 
 
 def mean_scores(rows: list[TrimapScores]) -> TrimapScores:
-    """Mean of each score over images; an image without soft pixels does not count for `covered`."""
-    means = {}
-    for field in fields(TrimapScores):
-        values = [value for row in rows if not math.isnan(value := getattr(row, field.name))]
-        means[field.name] = sum(values) / len(values) if values else math.nan
+    """Mean of each score over images; `covered` is weighted by `soft`, so that every soft pixel counts once."""
+    means = {field.name: sum(getattr(row, field.name) for row in rows) / len(rows) for field in fields(TrimapScores)}
+    covered = sum(row.covered * row.soft for row in rows if row.soft)
+    means["covered"] = covered / len(rows) / means["soft"] if means["soft"] else math.nan
     return TrimapScores(**means)
 
 
