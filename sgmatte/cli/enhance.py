@@ -32,8 +32,8 @@ def enhance(
     optimise: Annotated[
         Literal["latent", "noise", "both"], typer.Option(help="What moves: W+, the noise maps or both.")
     ] = "both",
-    steps: Annotated[int, typer.Option(help="Steps of the enhancement.", min=0)] = 60,
-    rate: Annotated[float, typer.Option(help="Learning rate of the enhancement.")] = 2e-3,
+    steps: Annotated[int, typer.Option(help="Steps of the enhancement.", min=0)] = 40,
+    rate: Annotated[float, typer.Option(help="Learning rate of the enhancement.")] = 5e-3,
     paste: Annotated[
         Literal["residual", "full"],
         typer.Option(help="Add the change to the photo, or paste the generator's own picture."),
@@ -49,7 +49,7 @@ def enhance(
     ] = "auto",
     entropy_weight: Annotated[float, weight("E: entropy of the trimap.")] = 1.0,
     pixel_weight: Annotated[float, weight("Mean squared error to the photo.")] = 10.0,
-    perceptual_weight: Annotated[float, weight("Perceptual distance to the photo.")] = 100.0,
+    perceptual_weight: Annotated[float, weight("Perceptual distance to the photo.")] = 1.0,
     adversarial_weight: Annotated[float, weight("A: what the critic holds against the composite.")] = 1.0,
     backgrounds: Annotated[
         Path | None,
