@@ -78,6 +78,7 @@ def gca(
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     size: Annotated[int, typer.Option(help="Side of a training crop in pixels.")] = 192,
     cache: Annotated[Path | None, typer.Option(help="Folder for cut-out foregrounds; default inside --run.")] = None,
+    start: Annotated[Path | None, typer.Option(help="--run folder of an earlier training to go on from.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 1,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
@@ -100,6 +101,7 @@ def gca(
         width=width,
         size=size,
         cache=cache,
+        start=start,
         device=chosen_device(device).torch,
         observe=training_lines(),
     )

@@ -26,6 +26,7 @@ def trained_gca(
     width: float = 0.5,
     size: int = 256,
     cache: Path | None = None,
+    start: Path | None = None,
     validation: int = 64,
     device: torch.device | None = None,
     observe: Observe | None = None,
@@ -34,7 +35,8 @@ def trained_gca(
     """GCA trained on people of `portraits` over the unreserved photos of `backgrounds`: averaged, in eval mode.
 
     Plain convolutions: batch normalisation after each bounds what spectral normalisation would. Cut-out foregrounds are
-    kept in `cache` (default: inside `folder`); `validation` composites follow the progress.
+    kept in `cache` (default: inside `folder`); `validation` composites follow the progress. With `start`, the folder of
+    an earlier run, training goes on from its last weights (not their average), with a recipe of its own.
 
     Raises:
         DataError: a folder lacks images or alphas, or `folder` holds a checkpoint of another recipe.
@@ -44,6 +46,8 @@ def trained_gca(
     sampler = CompositeSampler(foregrounds, training_backgrounds(backgrounds), size)
     torch.manual_seed(recipe.seed)
     network = GCA(width)
+    if start:
+        network.load_state_dict(torch.load(start / "checkpoint.pt", weights_only=True)["model"])
     validate = _validation(sampler, validation, device or torch.device("cpu"))
     averaged = fit(network, sampler, losses, recipe, folder, device=device, validate=validate, observe=observe)
     assert isinstance(averaged, GCA)
