@@ -194,9 +194,10 @@ def test_losses_vanish_for_the_right_answer():
     assert float(wrong["side"]) > 1
 
 
-def test_bias_is_the_smallest_that_covers_enough():
+def test_bias_is_the_largest_whose_band_is_narrow_enough():
     alpha = row(0, 0.5, 0.5, 1)
     logits = torch.tensor([[5.0, 0, 0], [0.0, 1, 0], [0.0, -2, 0], [0.0, 0, 5]]).T.reshape(1, 3, 1, 4)
     answer = (logits, alpha, alpha >= 0.5)
-    assert chosen_bias([answer], covered=0.5, steps=(0, 1, 2.5, 3, 4)) == 0
-    assert chosen_bias([answer], covered=0.9, steps=(0, 1, 2.5, 3, 4)) == 2.5
+    assert chosen_bias([answer], widest=0.3, steps=(0, 1, 2.5, 3, 9)) == 1
+    assert chosen_bias([answer], widest=0.5, steps=(0, 1, 2.5, 3, 9)) == 3
+    assert chosen_bias([answer], widest=0.1, steps=(0, 1, 2.5, 3, 9)) == 0
