@@ -7,10 +7,16 @@ from typing import Annotated
 
 import typer
 
-from sgmatte.cli.messages import training_lines
+from sgmatte.cli.messages import errors, training_lines
 from sgmatte.cli.options import DeviceChoice, RunFolder, Seed, WeightsOut
 
 app = typer.Typer(no_args_is_help=True)
+
+
+def _cutout_lines(done: int, total: int) -> None:
+    """Cutting out a thousand portraits takes minutes; a cached one takes none."""
+    if done % 200 == 0 or done == total:
+        errors.print(f"foregrounds {done}/{total}", markup=False)
 
 
 @app.command("critic")
@@ -77,6 +83,8 @@ def gca(
     batch: int = 6,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     size: Annotated[int, typer.Option(help="Side of a training crop in pixels.")] = 192,
+    zoom: Annotated[float, typer.Option(help="Crops cover up to this many times --size, scaled down.", min=1)] = 1.9,
+    band: Annotated[float, typer.Option(help="Widest trimap band beside the boundary, in pixels.", min=5)] = 40,
     cache: Annotated[Path | None, typer.Option(help="Folder for cut-out foregrounds; default inside --run.")] = None,
     start: Annotated[Path | None, typer.Option(help="--run folder of an earlier training to go on from.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 1,
@@ -100,10 +108,13 @@ def gca(
         run,
         width=width,
         size=size,
+        zoom=zoom,
+        band=band,
         cache=cache,
         start=start,
         device=chosen_device(device).torch,
         observe=training_lines(),
+        observe_cache=_cutout_lines,
     )
     zoo.save_weights(out, network.state_dict(), {"width": width})
 

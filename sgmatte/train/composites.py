@@ -76,20 +76,22 @@ class Foregrounds:
 class CompositeSampler:
     """Draws one training sample per generator: image (3, S, S), trimap (1, S, S) int64, alpha (1, S, S).
 
-    Crops of 1 to 1.9 times `size` are centred on a soft pixel and scaled to `size`, so the network meets hair at
+    Crops of 1 to `zoom` times `size` are centred on a soft pixel and scaled to `size`, so the network meets hair at
     several scales. Some samples are the untouched photo with its own alpha: no composite has the light of a real one.
     """
 
     foregrounds: Foregrounds
     backgrounds: list[Path]
     size: int = 256
+    zoom: float = 1.9
+    band: float = 40  # widest trimap band on either side of the boundary, in pixels of the photo
     untouched: float = 0.15  # probability of the photo itself
     pairs: float = 0.15  # probability of two people over each other
 
     def __call__(self, rng: np.random.Generator) -> Sample:
         k = int(rng.integers(len(self.foregrounds)))
         whole = self.foregrounds[k]
-        side = round(self.size * 1.9 ** rng.random())
+        side = round(self.size * self.zoom ** rng.random())
         if rng.random() < self.untouched:
             rgba = np.dstack((read_rgb(self.foregrounds.images[k]), whole[..., 3]))
             image, alpha = self._crop(rgba, side, rng)
@@ -104,7 +106,7 @@ class CompositeSampler:
             background = jittered(self._background(rng), rng, 1)
             image = alpha[..., None] * colours + (1 - alpha[..., None]) * background
         image = degraded(image, rng)
-        trimap = random_trimap(alpha, rng, self.size / side)
+        trimap = random_trimap(alpha, rng, self.size / side, self.band)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)),
             "trimap": torch.from_numpy(trimap[None]),
@@ -162,14 +164,14 @@ def over(front: Pixels, alpha: Pixels, back: Pixels, alpha_back: Pixels) -> tupl
     return np.where(united[..., None] > 1e-4, colours, front), np.minimum(united, 1)
 
 
-def random_trimap(alpha: Pixels, rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
-    """Classes 0, 1, 2 (int64), the soft band widened by 5 to 40 pixels times `scale` on either side.
+def random_trimap(alpha: Pixels, rng: np.random.Generator, scale: float = 1.0, widest: float = 40) -> np.ndarray:
+    """Classes 0, 1, 2 (int64), the soft band widened by 5 to `widest` pixels, times `scale`, on either side.
 
     Half of the bands vary in width along the boundary, as drawn or predicted trimaps do; half count every alpha between
     0 and 1 as soft, as `trimap.band_trimap` does, the others only what an eye would call so.
     """
     low, high = SOFT if rng.random() < 0.5 else (1.5 / 255, 253.5 / 255)
-    inside, outside = (np.exp(rng.uniform(np.log(5), np.log(40), 2)) * scale).astype(np.float32)
+    inside, outside = (np.exp(rng.uniform(np.log(5), np.log(widest), 2)) * scale).astype(np.float32)
     bumps = np.ones_like(alpha)
     if rng.random() < 0.5:
         coarse = Image.fromarray(rng.uniform(0.3, 1.7, (6, 6)).astype(np.float32))

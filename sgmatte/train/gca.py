@@ -24,7 +24,9 @@ def trained_gca(
     folder: Path,
     *,
     width: float = 0.5,
-    size: int = 256,
+    size: int = 192,
+    zoom: float = 1.9,
+    band: float = 40,
     cache: Path | None = None,
     start: Path | None = None,
     validation: int = 64,
@@ -43,7 +45,7 @@ def trained_gca(
     """
     foregrounds = Foregrounds.of(PortraitFolder(portraits), cache or folder / "foregrounds")
     foregrounds.fill_cache(observe_cache)
-    sampler = CompositeSampler(foregrounds, training_backgrounds(backgrounds), size)
+    sampler = CompositeSampler(foregrounds, training_backgrounds(backgrounds), size, zoom, band)
     torch.manual_seed(recipe.seed)
     network = GCA(width)
     if start:
