@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sgmatte.errors import DataError
-from sgmatte.train.loop import Recipe, fit, learning_rate
+from sgmatte.train.loop import Recipe, fit, learning_rate, moving_average
 
 
 def line_sampler(rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -72,3 +72,13 @@ def test_learning_rate_warms_up_and_ends_at_zero():
     assert learning_rate(0, plan) == pytest.approx(0.1)
     assert learning_rate(9, plan) == pytest.approx(1.0)
     assert learning_rate(100, plan) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_first_weights_do_not_linger_in_the_average():
+    average, counter = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
+    update = moving_average(0.999)
+    for step in range(1, 101):
+        update([average], [torch.ones(1)], step)
+        update([counter], [torch.full((1,), step)], step)
+    assert average.item() > 0.99  # a constant decay would have reached 0.095
+    assert counter.item() == 100

@@ -7,13 +7,13 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from sgmatte.errors import DataError
 from sgmatte.train.data import Sample, Sampler, batches
@@ -51,6 +51,23 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """The exponential moving average of weights, whose window grows with the steps taken until `decay` is reached.
+
+    With a constant decay the first weights keep a share of decay^n, which in a short training outweighs what it learned.
+    """
+
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], count: Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, share)
+            else:
+                average.copy_(value)  # counters of batch norms
+
+    return update
+
+
 def fit(
     model: nn.Module,
     sampler: Sampler,
@@ -74,7 +91,7 @@ def fit(
     device = device or torch.device("cpu")
     folder.mkdir(parents=True, exist_ok=True)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=moving_average(recipe.ema), use_buffers=True)
     optimizer = torch.optim.AdamW(
         (p for p in model.parameters() if p.requires_grad),
         lr=recipe.lr,
