@@ -54,7 +54,7 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     """The exponential moving average of weights, whose window grows with the steps taken until `decay` is reached.
 
-    With a constant decay the first weights keep a share of decay^n, which in a short training outweighs what it learned.
+    With a constant decay the first weights keep a share of decay^n, which in a short run outweighs all it learned.
     """
 
     def update(averages: Sequence[Tensor], values: Sequence[Tensor], count: Tensor | int) -> None:
