@@ -1,4 +1,5 @@
-"""What an enhancement changes: the photo (PSNR), the trimap's entropy, and the matte against a known alpha."""
+"""What an enhancement changes: the photo (PSNR), the trimap's entropy, and the matte against a known alpha; and how well
+the inversion that it starts from draws the face crop."""
 
 from __future__ import annotations
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 class EnhancementScores:
     """Of one photo, or means over photos; `before` is the photo itself, `after` the enhanced one."""
 
+    inverted_w_plus: float  # PSNR of the inversion to the crop, dB, after its W+ stage
+    inverted: float  # and after the noise maps
+    inversion_seconds: float
     psnr: float  # dB, whole photo
     psnr_quad: float  # dB, inside the generator's square
     entropy_before: float  # nats
@@ -75,6 +79,9 @@ def enhancement_scores(
         yield (
             path.stem,
             EnhancementScores(
+                inverted_w_plus=after.report["psnr"]["inversion_after_w_plus"],
+                inverted=after.report["psnr"]["inversion"],
+                inversion_seconds=after.report["seconds"]["inversion"],
                 psnr=metrics.psnr(after.image, photo),
                 psnr_quad=_psnr_inside(after.image, photo, after.report["quad"]),
                 entropy_before=entropies["before"],

@@ -172,7 +172,7 @@ def enhance(
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Enhancement: PSNR to the photo, trimap entropy and the matte's error before and after, with default settings.
+    """Inversion and enhancement: PSNR to crop and photo, trimap entropy and the matte's error before and after.
 
     Example: sgmatte bench enhance --data portraits/dev
     """
@@ -188,14 +188,38 @@ def enhance(
         scores = dict(
             enhancement_scores(networks, PortraitFolder(data), count, seed, lambda *at: observe("portraits", *at))
         )
-    screen.line(f"{'':10}{'PSNR':>7}{'in quad':>9}{'entropy':>18}{'SAD':>18}{'MSE':>20}{'seconds':>9}")
+    screen.line(
+        f"{'':10}{'W+':>7}{'noise':>8}{'seconds':>9}{'PSNR':>8}{'in quad':>9}"
+        f"{'entropy':>18}{'SAD':>18}{'MSE':>20}{'all seconds':>13}"
+    )
     for stem, row in (scores | {"mean": mean_scores(list(scores.values()))}).items():
         screen.line(
-            f"{stem:10}{row.psnr:7.2f}{row.psnr_quad:9.2f}{row.entropy_before:9.4f} ->{row.entropy_after:7.4f}"
+            f"{stem:10}{row.inverted_w_plus:7.2f}{row.inverted:8.2f}{row.inversion_seconds:9.1f}"
+            f"{row.psnr:8.2f}{row.psnr_quad:9.2f}{row.entropy_before:9.4f} ->{row.entropy_after:7.4f}"
             f"{row.sad_before:9.3f} ->{row.sad_after:7.3f}{row.mse_before:10.5f} ->{row.mse_after:8.5f}"
-            f"{row.seconds:8.0f}"
+            f"{row.seconds:13.0f}"
         )
     fell = sum(row.entropy_after < row.entropy_before for row in scores.values())
     least = min(row.psnr for row in scores.values())
     screen.line(f"entropy fell on {fell} of {len(scores)}; the lowest PSNR is {least:.2f} dB")
     screen.result({"fell": fell, "lowest_psnr": least, "each": {stem: asdict(row) for stem, row in scores.items()}})
+
+
+@app.command()
+def speed(
+    photo: Annotated[Path, typer.Option(help="A photo with a face.")],
+    sizes: Annotated[list[int], typer.Option("--size", help="Generator sizes for enhance; may be repeated.")] = [256],  # noqa: B006
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Speed: wall time and peak memory of whole `matte` and `enhance` commands, start-up included.
+
+    Example: sgmatte bench speed --photo photo.jpg --size 256 --size 1024
+    """
+    from sgmatte.bench.speed import costs
+
+    screen = Screen(quiet, json)
+    found = costs(photo, sizes)
+    for row in found:
+        screen.line(f"{row.command:24}{row.seconds:8.1f} s{row.peak_mb:9.0f} MB")
+    screen.result({"photo": str(photo), "costs": [asdict(row) for row in found]})
