@@ -1,5 +1,5 @@
-"""What an enhancement changes: the photo (PSNR), the trimap's entropy, and the matte against a known alpha; and how well
-the inversion that it starts from draws the face crop."""
+"""How well an inversion draws the face crop, and what the enhancement that starts from it changes: the photo (PSNR), the
+trimap's entropy, and the matte against a known alpha."""
 
 from __future__ import annotations
 
