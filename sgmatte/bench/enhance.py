@@ -1,5 +1,5 @@
-"""How well an inversion draws the face crop, and what the enhancement that starts from it changes: the photo (PSNR), the
-trimap's entropy, and the matte against a known alpha."""
+"""How well an inversion draws the face crop, and what the enhancement changes of the photo (PSNR), of the trimap
+(entropy) and of the matte, against a known alpha."""
 
 from __future__ import annotations
 
