@@ -223,3 +223,32 @@ def speed(
     for row in found:
         screen.line(f"{row.command:24}{row.seconds:8.1f} s{row.peak_mb:9.0f} MB")
     screen.result({"photo": str(photo), "costs": [asdict(row) for row in found]})
+
+
+@app.command()
+def critic(
+    data: Annotated[Path, typer.Option(help="Portraits to cut out: a folder with image/ and alpha/.")],
+    backgrounds: Annotated[Path, typer.Option(help="Photos without people; every fifth by name is used.")],
+    count: Annotated[int, typer.Option("-n", help="Pairs of a good and a damaged composite.", min=8)] = 400,
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Critic: how often it tells the damaged composite of a pair, for each kind of damage.
+
+    Example: sgmatte bench critic --data portraits/dev --backgrounds backgrounds
+    """
+    from tempfile import TemporaryDirectory
+
+    from sgmatte.bench.critic import critic_scores
+    from sgmatte.device import chosen_device
+    from sgmatte.nn.critic import critic_model
+    from sgmatte.train.data import PortraitFolder
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    screen.device(chosen)
+    with TemporaryDirectory(prefix="sgmatte-") as cache:
+        scores = critic_scores(critic_model(chosen.torch), PortraitFolder(data), backgrounds, Path(cache), count=count)
+    for name, value in scores.items():
+        screen.line(f"{name:24}{value:7.3f}")
+    screen.result(dict(scores))

@@ -218,8 +218,8 @@ def trained_critic(
     validate = None
     if unseen is not None:
         others = Foregrounds.of(PortraitFolder(unseen), cache)
-        test = VerdictSampler(others, reserved_backgrounds(backgrounds), size, untouched=0)
-        validate = validation(test, device or torch.device("cpu"))
+        pairs = VerdictSampler(others, reserved_backgrounds(backgrounds), size, untouched=0)
+        validate = validation(pairs, device or torch.device("cpu"))
     torch.manual_seed(recipe.seed)
     critic = untrained_critic()
     averaged = fit(critic, sampler, losses, recipe, folder, device=device, validate=validate, observe=observe)
