@@ -10,14 +10,15 @@ from sgmatte import zoo
 from sgmatte.errors import WeightError
 from sgmatte.generator import WEIGHT, load_networks
 from sgmatte.nn.mobilestylegan import (
+    STENCILS,
     Config,
     Head,
     Mapping,
     Synthesis,
     _Pointwise,
+    context,
     haar_synthesis,
     mapping_from,
-    slope,
     synthesis_from,
 )
 from sgmatte.nn.openvino_ir import read_graph
@@ -184,31 +185,24 @@ def test_haar_synthesis_is_the_graphs_wavelet():
     torch.testing.assert_close(haar_synthesis(x), wavelet_filters(x))
 
 
-def test_head_with_context_is_a_modulated_3x3_convolution():
+def test_wide_head_is_a_modulated_3x3_convolution():
     torch.manual_seed(2)
-    head = Head(6, 5, context=True)
+    head = Head(6, 5, wide=True)
     x, w = torch.randn(2, 5, 4, 4), torch.randn(2, 6)
-    here = torch.zeros(3, 3)
-    here[1, 1] = 1
-    across = torch.tensor([-1.0, 0.0, 1.0]).expand(3, 3)
-    kernel = sum(
-        torch.einsum("oc,yx->ocyx", part, taps)
-        for part, taps in zip(head.weight.chunk(3), (here, across, across.T), strict=True)
-    )
+    kernel = torch.einsum("okc,kyx->ocyx", head.weight.view(12, 4, 5), STENCILS[:, 0])
     modulated = F.pad(x * head.modulation(w)[:, :, None, None], (1, 1, 1, 1), mode="replicate")
-    torch.testing.assert_close(head(x, w), haar_synthesis(F.conv2d(modulated, kernel, head.bias)), atol=1e-5, rtol=1e-5)
+    expected = haar_synthesis(F.conv2d(modulated, kernel, head.bias))
+    torch.testing.assert_close(head(x, w), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_slope_of_a_ramp():
+def test_context_of_a_ramp():
     ramp = torch.arange(5.0).expand(1, 1, 4, 5)
-    assert slope(ramp, 3)[0, 0, 1].tolist() == [
-        3,
-        6,
-        6,
-        6,
-        3,
-    ]  # three rows, two columns apart; the border is repeated
-    assert slope(ramp, 2).abs().max() == 0
+    here, rightwards, downwards, around = context(ramp)[0, :, 1].tolist()
+    assert here == [0, 1, 2, 3, 4]
+    assert rightwards == [3, 6, 6, 6, 3]  # three rows, two columns apart; the border is repeated
+    assert downwards == [0, 0, 0, 0, 0]
+    assert around == [3, 9, 18, 27, 33]
+    assert torch.equal(context(ramp, 2, (1, 0)), context(ramp)[:, :, 1::2, ::2])
 
 
 @pytest.mark.parametrize(("blocks", "size", "layers", "maps"), [(5, 256, 17, 11), (6, 512, 20, 13), (7, 1024, 23, 15)])

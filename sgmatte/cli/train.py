@@ -182,7 +182,7 @@ def head(
         Path | None, typer.Option("--out", "-o", help="Default: mobilestylegan-head-SIZE.safetensors.")
     ] = None,
     pictures: Annotated[int, typer.Option(help="Pictures that the whole network draws; both sizes share them.")] = 1000,
-    steps: int = 1500,
+    rounds: Annotated[int, typer.Option(help="Of 20 steps of L-BFGS each.")] = 5,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
 ) -> None:
@@ -208,7 +208,7 @@ def head(
             seed,
             lambda *at: observe("pictures", *at),
         )
-    trained = trained_head(files, size, steps=steps, seed=seed, observe=training_lines())
+    trained = trained_head(files, size, rounds=rounds, observe=training_lines())
     zoo.save_weights(
         out or Path(f"mobilestylegan-head-{size}.safetensors"), trained.state_dict(), {"size": size, "context": True}
     )

@@ -175,37 +175,46 @@ class Block(nn.Module):
         return self.conv2(self.conv1(x, w[1], noise[0]), w[2], noise[1])
 
 
-def slope(x: Tensor, dim: int) -> Tensor:
-    """Difference of what lies after and before each pixel along `dim` (2 or 3), summed over its 3 rows or columns."""
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    across = 5 - dim
-    size = x.shape[across]
-    summed = padded.narrow(across, 0, size) + padded.narrow(across, 1, size) + padded.narrow(across, 2, size)
-    return summed.narrow(dim, 2, x.shape[dim]) - summed.narrow(dim, 0, x.shape[dim])
+STENCILS = torch.tensor(
+    [
+        [[0, 0, 0], [0, 1, 0], [0, 0, 0]],  # the pixel
+        [[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]],  # the slope rightwards
+        [[-1, -1, -1], [0, 0, 0], [1, 1, 1]],  # and downwards
+        [[1, 1, 1], [1, 1, 1], [1, 1, 1]],  # the neighbourhood
+    ]
+).float()[:, None]
+
+
+def context(x: Tensor, step: int = 1, first: tuple[int, int] = (0, 0)) -> Tensor:
+    """What each stencil sees at every `step`-th place, from row and column `first` on.
+
+    (N, C, H, W) -> (N, 4C, H / step, W / step), the stencils of one channel side by side.
+    """
+    kernel = STENCILS.to(x).repeat(x.shape[1], 1, 1, 1)
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")[:, :, first[0] :, first[1] :]
+    return F.conv2d(padded, kernel, stride=step, groups=x.shape[1])
 
 
 class Head(nn.Module):
     """Hidden features (N, C, r, r) -> image (N, 3, 2r, 2r) in about [-1, 1], by way of its 12 wavelet coefficients.
 
-    A modulated 1x1 convolution; with `context` each coefficient also sees the features' slopes, taken after the
-    convolution on 24 channels in place of before on C, which is the same.
+    A modulated 1x1 convolution, as published. In a `wide` one each coefficient is a sum over what the stencils see of
+    the features; they are applied after the convolution, to 48 channels in place of C, which is the same.
     """
 
-    def __init__(self, latent: int, channels: int, context: bool = False) -> None:
+    def __init__(self, latent: int, channels: int, wide: bool = False) -> None:
         super().__init__()
-        outputs = 36 if context else 12
         self.modulation = nn.Linear(latent, channels)
-        self.weight = nn.Parameter(torch.randn(outputs, channels) / math.sqrt(channels))
+        self.weight = nn.Parameter(torch.randn(12 * (len(STENCILS) if wide else 1), channels) / math.sqrt(channels))
         self.bias = nn.Parameter(torch.zeros(12))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         no_noise, no_bias = self.bias.new_zeros(1, 1, *x.shape[2:]), self.bias.new_zeros(len(self.weight))
         y = _Pointwise.apply(x, self.modulation(w), self.weight, no_noise, no_bias, 1.0).float()
-        coefficients = y[:, :12] + self.bias[:, None, None]
-        if y.shape[1] > 12:
-            rightwards, downwards = y[:, 12:].chunk(2, dim=1)
-            coefficients = coefficients + slope(rightwards, 3) + slope(downwards, 2)
-        return haar_synthesis(coefficients)
+        if len(self.weight) > 12:
+            kernel = STENCILS.to(y).view(1, -1, 3, 3).expand(12, -1, -1, -1)
+            y = F.conv2d(F.pad(y, (1, 1, 1, 1), mode="replicate"), kernel, groups=12)
+        return haar_synthesis(y + self.bias[:, None, None])
 
 
 class Synthesis(nn.Module):
@@ -248,7 +257,7 @@ class Synthesis(nn.Module):
             short = Synthesis(replace(self.config, blocks=self.config.blocks[:count]))
         short.first, short.blocks = self.first, self.blocks[:count]
         short.fast = self.fast
-        short.head = Head(self.config.latent, self.config.blocks[count - 1], context=True)
+        short.head = Head(self.config.latent, self.config.blocks[count - 1], wide=True)
         for k in range(len(short.noise)):
             short.register_buffer(f"noise_{k}", self.noise[k])
         return short.eval()

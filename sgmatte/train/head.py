@@ -5,8 +5,8 @@ For one latent the head is a matrix V of 12 wavelet coefficients by C features, 
 
     mean |V h - t|^2 = tr(V G V') - 2 tr(V H) + mean |t|^2,   G = mean h h',   H = mean h t',
 
-needs only the moments G and H of that latent's picture. They are computed once, over every pixel; after that a
-thousand pictures are one small batch of matrices, and training takes minutes on one core.
+needs only the moments G and H of that latent's picture. They are computed once; after that a thousand pictures are a
+batch of matrices, and training takes minutes on one core.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sgmatte.nn.mobilestylegan import Head, Mapping, Synthesis, slope
-from sgmatte.train.loop import Observe, Recipe, learning_rate
+from sgmatte.nn.mobilestylegan import STENCILS, Head, Mapping, Synthesis, context
+from sgmatte.train.loop import Observe
 
 SHARD = 25  # pictures per file of the cache
-PIXELS = 4096  # hidden pixels drawn from a picture; more pictures teach more than more pixels of each
+BATCH = 50  # pictures whose matrices are multiplied at once
+SIDE = 64  # of the lattice of hidden pixels taken from a picture: more pictures teach more than more pixels of each
 MIXED = 0.3  # share of pictures whose later rows of W+ come from a second w, so that heads work on W+ as well as on W
 
 
@@ -41,8 +42,8 @@ def write_moments(
     """Draw `count` pictures and cache in shards, for each size S with C hidden channels at S / 2,
 
     - `w_S` (n, 512): the row of W+ that the head of that size sees,
-    - `gram_S` (n, 3C + 1, 3C + 1): mean over pixels of h h', h being features, their slopes, and a 1 for the bias,
-    - `cross_S` (n, 3C + 1, 12): mean of h t', t the wavelet coefficients of the full picture averaged to S,
+    - `gram_S` (n, 4C + 1, 4C + 1): mean over pixels of h h', h being the features' `context` and a 1 for the bias,
+    - `cross_S` (n, 4C + 1, 12): mean of h t', t the wavelet coefficients of the full picture averaged to S,
     - `power_S` (n,): mean of |t|^2.
 
     Shards that exist are kept; shard k depends on (seed, k) only.
@@ -69,10 +70,11 @@ def _shard(
         image = synthesis.head(features[-1], w_plus[:, -1])
         for size in sizes:
             stage = size.bit_length() - 4  # features[5] are 128 x 128, for 256
-            x = features[stage]
-            pixels = torch.from_numpy(random.permutation((size // 2) ** 2)[:PIXELS]).to(x.device)
-            h = torch.cat((x, slope(x, 3), slope(x, 2), torch.ones_like(x[:, :1])), dim=1)[0].flatten(1)[:, pixels]
-            t = haar_analysis(F.avg_pool2d(image, image.shape[-1] // size))[0].flatten(1)[:, pixels]
+            step = max(1, size // 2 // SIDE)
+            y, x = random.integers(0, step, 2).tolist()
+            h = context(features[stage].float(), step, (y, x))
+            h = torch.cat((h, torch.ones_like(h[:, :1])), dim=1)[0].flatten(1)
+            t = haar_analysis(F.avg_pool2d(image, image.shape[-1] // size))[:, :, y::step, x::step][0].flatten(1)
             rows.setdefault(f"w_{size}", []).append(w_plus[0, 3 * stage + 1])
             rows.setdefault(f"gram_{size}", []).append(h @ h.T / h.shape[1])
             rows.setdefault(f"cross_{size}", []).append(h @ t.T / h.shape[1])
@@ -83,7 +85,7 @@ def _shard(
 def mixed_w_plus(mapping: Mapping, layers: int, random: np.random.Generator) -> Tensor:
     """W+ (1, layers, 512) of one w, or of two that change over at a random row of the trunk of the smallest head."""
     z = torch.from_numpy(random.standard_normal((2, mapping.latent), dtype=np.float32))
-    first, second = mapping(z.to(mapping.layers[0].weight.device)).split(1)
+    first, second = mapping(z.to(next(mapping.parameters()).device)).split(1)
     change = int(random.integers(4, 15)) if random.random() < MIXED else layers
     rows = torch.arange(layers, device=first.device)[None, :, None]
     return torch.where(rows < change, first[:, None], second[:, None])
@@ -98,7 +100,10 @@ def haar_analysis(image: Tensor) -> Tensor:
 
 
 class Moments:
-    """The cached moments of one size, in units (`scale`) in which each feature's mean square is 1."""
+    """The cached moments of one size, in units (`scale`) in which each feature's mean square is 1.
+
+    A head is a style (n, 4C + 1) for each picture and a kernel (12, 4C + 1) for all: V = kernel * style.
+    """
 
     def __init__(self, files: Sequence[Path], size: int, scale: Tensor | None = None) -> None:
         shards = [load_file(file) for file in files]
@@ -108,79 +113,87 @@ class Moments:
         self.scale = gram.diagonal(dim1=1, dim2=2).mean(0).clamp_min(1e-12).sqrt() if scale is None else scale
         self.gram = gram.div_(self.scale).div_(self.scale[:, None])
         self.cross = cross.div_(self.scale[:, None])
+        self.batches = torch.arange(len(self.w)).split(BATCH)
 
-    def __len__(self) -> int:
-        return len(self.w)
+    def errors(self, kernel: Tensor, style: Tensor, batch: Tensor) -> Tensor:
+        """Mean squared error of each picture in the batch, in [0, 1]; `style` is that of the batch."""
+        gram, cross, power = self.gram[batch], self.cross[batch], self.power[batch]
+        matrices = kernel * style[:, None]
+        errors = ((matrices @ gram) * matrices).sum((1, 2)) - 2 * (matrices.mT * cross).sum((1, 2)) + power
+        return errors / 48  # Haar is orthonormal, so 12 coefficients stand for 12 values, which reach from -1 to 1
 
-    def errors(self, matrices: Tensor, chosen: Tensor) -> Tensor:
-        """Mean squared error (n,) on pictures in [0, 1], were V (n, 12, 3C + 1) the heads of the chosen pictures."""
-        quadratic = ((matrices @ self.gram[chosen]) * matrices).sum((1, 2))
-        linear = (matrices.mT * self.cross[chosen]).sum((1, 2))
-        # Haar's wavelet is orthonormal: 12 coefficients have the energy of 12 pixel values, in [-1, 1] twice as far.
-        return (quadratic - 2 * linear + self.power[chosen]) / 12 / 4
-
-    def unmodulated(self) -> Tensor:
-        """The one V (12, 3C + 1) with the least error over all pictures."""
-        gram, cross = self.gram.double().mean(0), self.cross.double().mean(0)
-        ridge = 1e-4 * torch.eye(len(gram), dtype=torch.float64)
-        return torch.linalg.solve(gram + ridge, cross).mT.float()
+    def best_kernel(self, style: Tensor, weights: Tensor) -> Tensor:
+        """The kernel with the least weighted error, were these the styles of all pictures."""
+        gram, cross = torch.zeros_like(self.gram[0]), torch.zeros_like(self.cross[0])
+        for k in range(len(style)):
+            gram += weights[k] * style[k] * style[k, :, None] * self.gram[k]
+            cross += weights[k] * style[k, :, None] * self.cross[k]
+        ridge = 1e-5 * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
+        return torch.linalg.solve(gram.double() + ridge, cross.double()).mT.float()
 
 
 def trained_head(
     files: Sequence[Path],
     size: int,
     *,
-    steps: int = 1500,
-    batch: int = 64,
-    rate: float = 5e-3,
-    seed: int = 0,
+    rounds: int = 5,
+    iterations: int = 20,
+    decay: float = 1e-5,
     observe: Observe | None = None,
 ) -> Head:
     """The head for `size`, fitted to the pictures of all shards but the last, which tells how it does on unseen ones.
 
-    The loss is the mean log of each picture's squared error: PSNR is what the head is judged by.
+    For given styles the best kernel is the solution of linear equations, so L-BFGS moves the styles alone (variable
+    projection, Golub and Pereyra 1973). Each round weighs a picture by the inverse of its error in the round before:
+    that descends the mean log error, and PSNR is what the head is judged by. Nothing is drawn at random.
     """
     seen = Moments(files[:-1], size)
     unseen = Moments(files[-1:], size, seen.scale)
-    start = seen.unmodulated()
-    channels = (start.shape[1] - 1) // 3
-    # Styles begin as 1 for every w and learn slowly: there are more of their weights than pictures tell apart.
-    styles = torch.zeros(channels, seen.w.shape[1]).requires_grad_()
-    style_bias = torch.ones(channels).requires_grad_()
-    kernel = start[:, :-1].unflatten(1, (3, channels)).clone().requires_grad_()  # (12, 3, C)
-    bias = start[:, -1].clone().requires_grad_()
-    recipe = Recipe(steps, batch, rate, warmup=50, seed=seed)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [styles], "slowness": 5, "weight_decay": 3.0},
-            {"params": [style_bias, kernel, bias], "slowness": 1, "weight_decay": 0.0},
-        ]
-    )
+    channels = (len(seen.scale) - 1) // len(STENCILS)
+    mean = seen.w.mean(0)
+    slopes = torch.zeros(channels, len(mean)).requires_grad_()  # of the styles, along w
+    level = torch.ones(channels).requires_grad_()
+    weights = torch.ones(len(seen.w))
+    kernel = torch.empty(0)
+    errors = torch.empty(len(seen.w))
 
-    def matrices(w: Tensor) -> Tensor:
-        style = w @ styles.T + style_bias
-        return torch.cat(((kernel * style[:, None, None]).flatten(2), bias[:, None].expand(len(w), -1, -1)), dim=2)
+    def style(w: Tensor) -> Tensor:
+        each = (w - mean) @ slopes.T + level
+        return torch.cat((each.repeat_interleave(len(STENCILS), 1), torch.ones_like(each[:, :1])), dim=1)
 
-    random = torch.Generator().manual_seed(seed)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, recipe) / group["slowness"]
-        chosen = torch.randint(len(seen), (batch,), generator=random)
-        errors = seen.errors(matrices(seen.w[chosen]), chosen)
+    def objective() -> float:
+        nonlocal kernel
         optimizer.zero_grad()
-        errors.clamp_min(1e-7).log().mean().backward()
-        optimizer.step()
-        if observe and ((step + 1) % 100 == 0 or step + 1 == steps):
-            with torch.no_grad():
-                others = unseen.errors(matrices(unseen.w), torch.arange(len(unseen)))
-            observe(step + 1, steps, {"psnr_seen": _mean_psnr(errors), "psnr_unseen": _mean_psnr(others)})
-    head = Head(seen.w.shape[1], channels, context=True)
-    weight = (kernel / seen.scale[:-1].unflatten(0, (3, channels))).permute(1, 0, 2).reshape(36, channels)
-    head.load_state_dict(
-        {"modulation.weight": styles, "modulation.bias": style_bias, "weight": weight, "bias": bias / seen.scale[-1]}
-    )
+        with torch.no_grad():
+            kernel = seen.best_kernel(style(seen.w), weights)
+        penalty = decay * slopes.square().sum()
+        penalty.backward()
+        total = float(penalty)
+        for batch in seen.batches:
+            found = seen.errors(kernel, style(seen.w[batch]), batch)
+            loss = (weights[batch] * found).sum() / len(weights)
+            loss.backward()
+            errors[batch] = found.detach()
+            total += float(loss)
+        return total
+
+    for number in range(1, rounds + 1):
+        optimizer = torch.optim.LBFGS(
+            [slopes, level], max_iter=iterations, history_size=iterations, line_search_fn="strong_wolfe"
+        )
+        optimizer.step(objective)
+        objective()  # the line search may have left errors of a point that it rejected
+        weights = errors.clamp_min(1e-7).reciprocal()
+        with torch.no_grad():
+            others = unseen.errors(kernel, style(unseen.w), torch.arange(len(unseen.w)))
+        if observe:
+            observe(number, rounds, {"psnr_seen": _mean_psnr(errors), "psnr_unseen": _mean_psnr(others)})
+    head = Head(len(mean), channels, wide=True)
+    weight = (kernel / seen.scale)[:, :-1].unflatten(1, (channels, -1)).transpose(1, 2).flatten(0, 1)
+    state = {"modulation.weight": slopes, "modulation.bias": level - slopes @ mean, "weight": weight}
+    head.load_state_dict(state | {"bias": kernel[:, -1] / seen.scale[-1]})
     return head.eval()
 
 
 def _mean_psnr(errors: Tensor) -> float:
-    return float(-10 * errors.detach().log10().mean())
+    return float(-10 * errors.log10().mean())
