@@ -52,6 +52,13 @@ def chosen_device(choice: str = "auto") -> Device:
     return Device(choice, "asked for")
 
 
+def fast_in_bf16(device: torch.device | str) -> bool:
+    """Whether bfloat16 convolutions are twice as fast as float32 ones there: CPUs with AVX-512 bf16."""
+    import torch
+
+    return torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
 def process_cores() -> int:
     """Cores this process may run on (containers and `taskset` count)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
