@@ -11,7 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgmatte.enhance.losses import LossWeights, pixel_distance, trimap_entropy
-from sgmatte.enhance.optimise import WORKING_PIXELS, Optimisation, Scene, enhanced, working_scene
+from sgmatte.enhance.optimise import (
+    WORKING_PIXELS,
+    Optimisation,
+    Scene,
+    enhanced,
+    learning_rate,
+    working_scene,
+)
 from sgmatte.errors import UsageError
 from sgmatte.face import Quad, crop_of
 from sgmatte.nn.perceptual import PerceptualDistance
@@ -216,3 +223,12 @@ def test_the_working_photo_is_at_most_the_papers_matting_size_and_never_enlarged
 def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         Optimisation(**wrong)
+
+
+def test_the_rate_warms_up_and_fades() -> None:
+    settings = Optimisation(steps=50, rate=0.1)
+    rates = [learning_rate(step, settings) for step in range(50)]
+    assert rates[0] == pytest.approx(0.02)
+    assert max(rates) == rates[4] < 0.1
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[-1] < 0.0002

@@ -32,7 +32,7 @@ def enhance(
     optimise: Annotated[
         Literal["latent", "noise", "both"], typer.Option(help="What moves: W+, the noise maps or both.")
     ] = "both",
-    steps: Annotated[int, typer.Option(help="Steps of the enhancement.", min=0)] = 40,
+    steps: Annotated[int, typer.Option(help="Steps of the enhancement.", min=0)] = 30,
     rate: Annotated[float, typer.Option(help="Learning rate of the enhancement.")] = 5e-3,
     paste: Annotated[
         Literal["residual", "full"],
