@@ -65,7 +65,7 @@ class EfficientNetDistance(PerceptualDistance):
     name = "efficientnet-lite0"
     STAGES = ("stage1", "stage2", "stage3", "stage5")  # strides 2, 4, 8, 16; the rest knows objects, not looks
     # Brings it to about the range of LPIPS-VGG, so that weights from the literature keep their meaning: unrelated
-    # aligned faces differ by 0.63, a blur of 2 px by 0.19, noise of 0.05 by 0.22. A rough fit, made without VGG at hand.
+    # aligned faces differ by 0.63, a blur of 2 px by 0.19, noise of 0.05 by 0.22. A rough fit, made without VGG.
     SCALE = 0.4
 
     def __init__(self) -> None:
