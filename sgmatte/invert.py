@@ -1,9 +1,10 @@
 """Inversion: the latents and noise maps whose picture is a given face crop (Abdal, Qin, Wonka: Image2StyleGAN++, CVPR
 2020: first W+, then noise).
 
-The published way takes 8000 passes through the generator. Here W+ starts at the mean latent and moves with a decaying
-rate under a loss at several scales, which settles pose and colours first; then W+ and noise maps move together. Large
-pictures are inverted small first: the trunk of the generator is the same, so its rows and maps carry over.
+The published way takes 8000 passes through the generator. Here W+ starts at the mean latent and moves along the
+principal axes of W, each at its own width, under a loss at several scales that settles pose and colours first; then W+
+and noise maps move together. Large pictures are inverted small first: the trunk of the generator is the same, so its
+rows and maps carry over.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Stage:
     """One optimisation with Adam; rates fall to zero along a cosine."""
 
     steps: int
-    rate: float  # of W+
+    rate: float  # of W+, in standard deviations of W along each axis
     noise_rate: float = 0.0  # of the noise maps; 0 leaves them alone
 
 
@@ -41,12 +42,12 @@ class Stage:
 class Schedule:
     """How the latents move, and what the losses weigh."""
 
-    w_plus: Stage = Stage(100, 0.05)
-    noise: Stage = Stage(80, 0.01, 0.03)
-    fine: Stage = Stage(30, 0.005, 0.01)  # at full size, where the first two ran on a smaller generator
+    w_plus: Stage = Stage(110, 0.3)
+    noise: Stage = Stage(100, 0.1, 0.06)
+    fine: Stage = Stage(25, 0.02, 0.03)  # at full size, where the first two ran on a smaller generator
     perceptual: float = 0.02
-    drift: float = 1e-4  # on the mean squared distance of W+ to the mean latent
-    noise_drift: float = 1e-3  # on the mean squared change of the noise maps, which would else draw the picture
+    drift: float = 1e-5  # on the mean square of W+ along the axes: keeps it near the latents that the mapping makes
+    noise_drift: float = 3e-4  # on the mean squared change of the noise maps, which would else draw the picture
     target: float = 36.0  # dB at which there is nothing left to gain
 
     def __post_init__(self) -> None:
@@ -63,7 +64,7 @@ class Inversion:
         image: the generator's picture there, (1, 3, S, S), unclamped.
         psnr_after_w: PSNR to the crop, in dB, of the picture after the W+ stage.
         psnr: of `image`.
-        losses: of every step, with the stage's name under "stage" left out: `pixels`, `perceptual`, `drift`, `psnr`.
+        losses: of every step, weighted: `pixels`, `perceptual`, `drift`, `noise drift`; and the `psnr`.
         seconds: wall time.
     """
 
@@ -96,23 +97,50 @@ def inverted(
         raise UsageError(f"the generator draws {generator.size} px; the crop is {tuple(crop.shape)}")
     started = time.monotonic()
     first = generator.coarse or generator
-    mean = generator.mean_w()[:, None]
+    axes = Axes.of(generator)
     stages = [schedule.w_plus, schedule.noise] + ([schedule.fine] if generator.coarse else [])
     progress = _Progress(sum(stage.steps for stage in stages), observe)
     small = F.avg_pool2d(crop, generator.size // first.size)
-    search = _Search(first, small, perceptual, schedule, mean, progress)
-    w_plus, noise = mean.repeat(1, first.layers, 1), first.default_noise()
+    search = _Search(first, small, perceptual, schedule, axes, progress)
+    w_plus, noise = axes.mean.repeat(1, first.layers, 1), first.default_noise()
     w_plus, noise = search.run(schedule.w_plus, w_plus, noise)
     after_w = search.psnr(w_plus, noise)
     w_plus, noise = search.run(schedule.noise, w_plus, noise)
     if generator.coarse:
         w_plus, noise = _carried_over(generator, w_plus, noise)
-        search = _Search(generator, crop, perceptual, schedule, mean, progress)
+        search = _Search(generator, crop, perceptual, schedule, axes, progress)
         w_plus, noise = search.run(schedule.fine, w_plus, noise)
     with torch.no_grad():
         image = generator.synthesis(w_plus, noise)
     seconds = time.monotonic() - started
     return Inversion(w_plus, noise, image, after_w, psnr(image.clamp(0, 1), crop), progress.rows, seconds)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Principal axes of W: the columns of `basis` (512, 512), each as long as the standard deviation along it."""
+
+    mean: Tensor  # (1, 1, 512)
+    basis: Tensor
+
+    @staticmethod
+    def of(generator: Generator, count: int = 10_000, seed: int = 0) -> Axes:
+        """Those of `count` mapped latents."""
+        mean = generator.mean_w(count, seed)
+        z = torch.randn(count, mean.shape[1], generator=torch.Generator().manual_seed(seed)).to(mean.device)
+        with torch.no_grad():
+            centred = generator.mapping(z) - mean
+        variances, directions = torch.linalg.eigh(centred.T @ centred / count)
+        least = 1e-5 * variances[-1]  # directions that W does not have must stay reachable from W+, if slowly
+        return Axes(mean[:, None], directions * variances.clamp_min(least).sqrt())
+
+    def coordinates(self, w_plus: Tensor) -> Tensor:
+        """W+ (1, L, 512) in standard deviations along the axes."""
+        return (w_plus - self.mean) @ (self.basis / self.basis.square().sum(0))
+
+    def w_plus(self, coordinates: Tensor) -> Tensor:
+        """The inverse of `coordinates`."""
+        return self.mean + coordinates @ self.basis.T
 
 
 def _carried_over(generator: Generator, w_plus: Tensor, noise: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -143,24 +171,24 @@ class _Search:
     crop: Tensor
     perceptual: PerceptualDistance | None
     schedule: Schedule
-    mean: Tensor
+    axes: Axes
     progress: _Progress
 
     def run(self, stage: Stage, w_plus: Tensor, noise: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Latents and maps after a stage."""
         start = [m.detach() for m in self.generator.default_noise()]
-        w_plus = w_plus.detach().clone().requires_grad_()
+        along = self.axes.coordinates(w_plus).detach().clone().requires_grad_()
         maps = [m.detach().clone().requires_grad_(stage.noise_rate > 0) for m in noise]
-        groups = [{"params": [w_plus], "rate": stage.rate}]
+        groups = [{"params": [along], "rate": stage.rate}]
         if stage.noise_rate:
             groups.append({"params": maps, "rate": stage.noise_rate})
         optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
         to_crop = self.perceptual.against(self.crop) if self.perceptual else None
         for step in range(stage.steps):
-            image = self.generator.synthesis(w_plus, maps)
+            image = self.generator.synthesis(self.axes.w_plus(along), maps)
             terms = {
                 "pixels": pixel_distance(image, self.crop),
-                "drift": self.schedule.drift * (w_plus - self.mean).square().mean(),
+                "drift": self.schedule.drift * along.square().mean(),
             }
             if to_crop:
                 terms["perceptual"] = self.schedule.perceptual * to_crop(image).mean()
@@ -177,7 +205,7 @@ class _Search:
             optimizer.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             optimizer.step()
-        return w_plus.detach(), [m.detach() for m in maps]
+        return self.axes.w_plus(along.detach()), [m.detach() for m in maps]
 
     @torch.no_grad()
     def psnr(self, w_plus: Tensor, noise: Sequence[Tensor]) -> float:
