@@ -252,3 +252,54 @@ def critic(
     for name, value in scores.items():
         screen.line(f"{name:24}{value:7.3f}")
     screen.result(dict(scores))
+
+
+@app.command()
+def invert(
+    data: Annotated[Path, typer.Option(help="Portraits: a folder with image/ and alpha/.")],
+    photo: Annotated[list[Path] | None, typer.Option(help="A photo besides them; may be repeated.")] = None,
+    count: Annotated[int, typer.Option("-n", help="Portraits drawn from the folder.", min=0)] = 10,
+    size: Annotated[int, typer.Option(help="Of the generator: 256, 512 or 1024.")] = 256,
+    seed: options.Seed = 0,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Where to put a picture of crops and inversions.", show_default=False)
+    ] = None,
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Inversions of face crops: PSNR after W+ and after the noise maps, and seconds.
+
+    Example: sgmatte bench invert --data portraits/dev --photo examples/astronaut.jpg
+    """
+    from sgmatte.bench.enhance import portrait_sample
+    from sgmatte.bench.invert import inversion_scores
+    from sgmatte.device import chosen_device
+    from sgmatte.generator import load_generator
+    from sgmatte.nn.perceptual import perceptual_distance
+    from sgmatte.photo import write_image
+    from sgmatte.preview import contact_sheet
+    from sgmatte.train.data import PortraitFolder
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    screen.device(chosen)
+    photos = [*(photo or []), *portrait_sample(PortraitFolder(data), count, seed)]
+    generator, perceptual = load_generator(size, chosen.torch), perceptual_distance("auto", chosen.torch)
+    rows = []
+    with screen.progress() as observe:
+        for row in inversion_scores(generator, photos, perceptual, chosen.torch):
+            rows.append(row)
+            observe("inversions", len(rows), len(photos))
+    if sheet:
+        panels = [picture for row in rows for picture in (row.crop, row.image)]
+        labels = [label for row in rows for label in (row.photo, f"{row.psnr:.1f} dB")]
+        write_image(sheet, contact_sheet(panels, labels, columns=6, panel=192))
+    names = ("after_w", "psnr", "noise", "seconds")
+    each = {row.photo: {name: getattr(row, name) for name in names} for row in rows}
+    mean = {name: sum(one[name] for one in each.values()) / len(each) for name in names}
+    for label, one in [*each.items(), ("mean", mean)]:
+        screen.line(
+            f"{label:16} W+ {one['after_w']:.2f} dB, with noise {one['psnr']:.2f} dB (maps moved {one['noise']:.2f}), "
+            f"{one['seconds']:.1f} s"
+        )
+    screen.result({"size": size, "seed": seed, "mean": mean, "each": each})

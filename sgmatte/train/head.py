@@ -168,13 +168,13 @@ def trained_head(
             kernel = seen.best_kernel(style(seen.w), weights)
         penalty = decay * slopes.square().sum()
         penalty.backward()
-        total = float(penalty)
+        total = penalty.item()
         for batch in seen.batches:
             found = seen.errors(kernel, style(seen.w[batch]), batch)
             loss = (weights[batch] * found).sum() / len(weights)
             loss.backward()
             errors[batch] = found.detach()
-            total += float(loss)
+            total += loss.item()
         return total
 
     for number in range(1, rounds + 1):
