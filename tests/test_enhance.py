@@ -120,7 +120,7 @@ def test_entropy_falls_and_every_step_is_recorded(scene: Scene, judges: SimpleNa
         scene,
         judges,
         ONLY_ENTROPY,
-        Optimisation(steps=8, rate=0.01),
+        Optimisation(steps=8, rate=0.05),
         observe=lambda step, steps, row: seen.append((step, steps)),
     )
     assert seen == [(step, 8) for step in range(9)]
@@ -217,6 +217,14 @@ def test_the_working_photo_is_at_most_the_papers_matting_size_and_never_enlarged
     assert 0.99 * WORKING_PIXELS < scene.photo[0, 0].numel() < 1.01 * WORKING_PIXELS
     small = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0))
     assert working_scene(small, Quad.whole(20, 24), SIZE, judges).photo.shape == small.shape
+
+
+def test_w_plus_takes_a_fifth_of_the_rate(scene: Scene, judges: SimpleNamespace, start: Start) -> None:
+    result = enhanced(Painter(), start, scene, judges, ONLY_ENTROPY, Optimisation(steps=1, rate=0.01))
+    assert result.best == 1
+    first = learning_rate(0, Optimisation(steps=1, rate=0.01))  # Adam's first step is the rate itself
+    assert (result.noise[0] - start.noise[0]).abs().max() == pytest.approx(first, rel=1e-3)
+    assert (result.w_plus - start.w_plus).abs().max() == pytest.approx(0.2 * first, rel=1e-3)
 
 
 @pytest.mark.parametrize("wrong", [{"variables": "z"}, {"paste": "over"}, {"steps": -1}, {"rate": 0.0}])

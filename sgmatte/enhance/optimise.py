@@ -32,6 +32,7 @@ VARIABLES = ("latent", "noise", "both")
 PASTES = ("residual", "full")
 WORKING_PIXELS = 800 * 608  # the paper's matting size
 WARMUP = 5  # steps
+LATENT_SHARE = 0.2  # of the rate, for W+: one of its values moves the whole face, one of the noise maps a place
 
 Observe = Callable[[int, int, Mapping[str, float]], None]
 """Called with (step, steps, losses)."""
@@ -70,7 +71,7 @@ class Optimisation:
     variables: str = "both"
     paste: str = "residual"
     steps: int = 30
-    rate: float = 5e-3  # of both W+ and noise maps, before the cosine
+    rate: float = 5e-3  # of the noise maps, before the cosine; W+ takes a fifth of it
 
     def __post_init__(self) -> None:
         if self.variables not in VARIABLES:
@@ -192,7 +193,8 @@ def enhanced(
 
     w_plus = inversion.w_plus.detach().clone().requires_grad_(settings.variables != "noise")
     noise = [m.detach().clone().requires_grad_(settings.variables != "latent") for m in inversion.noise]
-    optimizer = torch.optim.Adam([x for x in (w_plus, *noise) if x.requires_grad])
+    latent, maps = {"params": [w_plus], "share": LATENT_SHARE}, {"params": noise, "share": 1.0}
+    optimizer = torch.optim.Adam({"latent": [latent], "noise": [maps], "both": [latent, maps]}[settings.variables])
     history: list[dict[str, float]] = []
     best, kept = 0, (w_plus.detach().clone(), [m.detach().clone() for m in noise], start)
     for step in range(settings.steps + 1):
@@ -207,7 +209,7 @@ def enhanced(
         if step == settings.steps:
             break
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings)
+            group["lr"] = learning_rate(step, settings) * group["share"]
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
