@@ -96,8 +96,10 @@ class MobileGenerator:
         return [noise.clone() for noise in self.networks[1].noise]
 
 
-def load_networks() -> tuple[mobilestylegan.Mapping, mobilestylegan.Synthesis]:
-    """Mapping and full 1024 synthesis network from the cached OpenVINO files.
+def load_networks(
+    device: torch.device | str = "cpu", exact: bool = True
+) -> tuple[mobilestylegan.Mapping, mobilestylegan.Synthesis]:
+    """Mapping and full 1024 synthesis network from the cached OpenVINO files; `exact` as in `load_generator`.
 
     Raises:
         WeightError: they are not in the cache (the message names the command that fetches them) or are damaged.
@@ -105,7 +107,9 @@ def load_networks() -> tuple[mobilestylegan.Mapping, mobilestylegan.Synthesis]:
     folder = zoo.path(WEIGHT)
     mapping = read_graph(folder / "MappingNetwork.xml", folder / "MappingNetwork.bin")
     synthesis = read_graph(folder / "SynthesisNetwork.xml", folder / "SynthesisNetwork.bin")
-    return mobilestylegan.mapping_from(mapping), mobilestylegan.synthesis_from(synthesis)
+    full = mobilestylegan.synthesis_from(synthesis).to(device)
+    full.fast = not exact and torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return mobilestylegan.mapping_from(mapping).to(device), full
 
 
 def load_generator(size: int = 256, device: torch.device | str = "cpu", exact: bool = False) -> MobileGenerator:
@@ -119,9 +123,7 @@ def load_generator(size: int = 256, device: torch.device | str = "cpu", exact: b
     """
     if size not in SIZES:
         raise UsageError(f"there is no generator of size {size}; choose one of {', '.join(map(str, SIZES))}")
-    mapping, full = load_networks()
-    mapping, full = mapping.to(device), full.to(device)
-    full.fast = not exact and torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    mapping, full = load_networks(device, exact)
     smallest = MobileGenerator(mapping, with_head(full, SIZES[0]))
     if size == SIZES[0]:
         return smallest

@@ -181,7 +181,7 @@ def head(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Default: mobilestylegan-head-SIZE.safetensors.")
     ] = None,
-    pictures: Annotated[int, typer.Option(help="Pictures that the whole network draws; both sizes share them.")] = 1000,
+    pictures: Annotated[int, typer.Option(help="Pictures that the whole network draws; both sizes share them.")] = 1200,
     rounds: Annotated[int, typer.Option(help="Of 20 steps of L-BFGS each.")] = 5,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
@@ -196,19 +196,10 @@ def head(
     from sgmatte.generator import HEADS, load_networks
     from sgmatte.train.head import trained_head, write_moments
 
-    mapping, synthesis = load_networks()
-    place = chosen_device(device).torch
+    mapping, synthesis = load_networks(chosen_device(device).torch, exact=False)
     with Screen().progress() as observe:
         files = write_moments(
-            mapping.to(place),
-            synthesis.to(place),
-            tuple(HEADS),
-            run,
-            pictures,
-            seed,
-            lambda *at: observe("pictures", *at),
+            mapping, synthesis, tuple(HEADS), run, pictures, seed, lambda *at: observe("pictures", *at)
         )
     trained = trained_head(files, size, rounds=rounds, observe=training_lines())
-    zoo.save_weights(
-        out or Path(f"mobilestylegan-head-{size}.safetensors"), trained.state_dict(), {"size": size, "context": True}
-    )
+    zoo.save_weights(out or Path(f"mobilestylegan-head-{size}.safetensors"), trained.state_dict(), {"size": size})

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sgmatte.nn.mobilestylegan import STENCILS, Head, Mapping, Synthesis, context
@@ -106,10 +107,16 @@ class Moments:
     """
 
     def __init__(self, files: Sequence[Path], size: int, scale: Tensor | None = None) -> None:
-        shards = [load_file(file) for file in files]
-        self.w, gram, cross, self.power = (
-            torch.cat([shard[f"{key}_{size}"] for shard in shards]) for key in ("w", "gram", "cross", "power")
-        )
+        def joined(key: str) -> Tensor:
+            whole = torch.empty(0)
+            for k, file in enumerate(files):  # each read into its place: the matrices together are gigabytes
+                with safe_open(file, framework="pt") as shard:
+                    part = shard.get_tensor(f"{key}_{size}")
+                whole = whole if k else part.new_empty(len(files), *part.shape)
+                whole[k] = part
+            return whole.flatten(0, 1)
+
+        self.w, gram, cross, self.power = (joined(key) for key in ("w", "gram", "cross", "power"))
         self.scale = gram.diagonal(dim1=1, dim2=2).mean(0).clamp_min(1e-12).sqrt() if scale is None else scale
         self.gram = gram.div_(self.scale).div_(self.scale[:, None])
         self.cross = cross.div_(self.scale[:, None])
