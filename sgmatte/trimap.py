@@ -12,6 +12,7 @@ from sgmatte import zoo
 from sgmatte.nn.deeplab import DeepLab
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
+SCALES = (5 / 6, 1, 4 / 3)  # of the working side, at each of which a photo and its mirror image are looked at
 MULTIPLE = 32  # the backbone's total stride
 
 
@@ -32,23 +33,40 @@ class TrimapNetwork(nn.Module):
         self.unknown_bias = unknown_bias
 
     def logits(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB in [0, 1] -> (N, 3, H, W) logits of bg, unknown, fg. Differentiable."""
+        """(N, 3, H, W) RGB in [0, 1] -> (N, 3, H, W) logits of bg, unknown, fg, in one look. Differentiable."""
         height, width = image.shape[2:]
-        size = working_size(height, width, self.side)
-        small = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
-        bias = image.new_tensor([0.0, self.unknown_bias, 0.0]).view(1, 3, 1, 1)
-        logits = self.network(small).float() + bias
-        return F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
+        small = _scaled(image, working_size(height, width, self.side), antialias=True)
+        return _scaled(self._biased(small), (height, width))
 
     forward = logits
 
     @torch.no_grad()
+    def mean_logits(self, image: Tensor) -> Tensor:
+        """`logits`, averaged over `SCALES` and mirror images: steadier, for six times the work."""
+        height, width = image.shape[2:]
+        sizes = [working_size(height, width, self.side * scale) for scale in SCALES]
+        looks = []
+        for size in sizes:
+            small = _scaled(image, size, antialias=True)
+            both = self._biased(small) + self._biased(small.flip(3)).flip(3)
+            looks.append(_scaled(both / 2, sizes[-1]))
+        return _scaled(torch.stack(looks).mean(0), (height, width))
+
     def trimap(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) int64 classes."""
-        return self.logits(image).argmax(1, keepdim=True)
+        """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) int64 classes, by `mean_logits`."""
+        return self.mean_logits(image).argmax(1, keepdim=True)
+
+    def _biased(self, small: Tensor) -> Tensor:
+        """Logits at a quarter of the size of an image at a working size."""
+        bias = small.new_tensor([0.0, self.unknown_bias, 0.0]).view(1, 3, 1, 1)
+        return self.network(small).float() + bias
 
 
-def working_size(height: int, width: int, side: int) -> tuple[int, int]:
+def _scaled(x: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
+    return F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=antialias)
+
+
+def working_size(height: int, width: int, side: float) -> tuple[int, int]:
     """Size in the network: longest side `side`, both sides whole strides of the backbone."""
     scale = side / max(height, width)
     return whole(height * scale), whole(width * scale)

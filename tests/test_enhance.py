@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sgmatte.enhance.losses import LossWeights, pixel_distance, trimap_entropy
 from sgmatte.enhance.optimise import (
+    SURROUNDINGS,
     WORKING_PIXELS,
     Optimisation,
     Scene,
@@ -240,3 +241,15 @@ def test_the_rate_warms_up_and_fades() -> None:
     assert max(rates) == rates[4] < 0.1
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert rates[-1] < 0.0002
+
+
+def test_the_window_holds_all_that_can_change(judges: SimpleNamespace) -> None:
+    photo = torch.full((1, 3, 200, 240), 0.5)
+    scene = working_scene(photo, QUAD, SIZE, judges, seed=1)
+    rows, columns = scene.window
+    assert (rows, columns) == (slice(0, 40 + SURROUNDINGS), slice(0, 42 + SURROUNDINGS))
+    changed = scene.placement.added(photo, torch.ones(1, 3, SIZE, SIZE)) != photo
+    assert changed.any()
+    assert not changed[..., rows.stop :, :].any()
+    assert not changed[..., columns.stop :].any()
+    assert scene.part(photo).shape == scene.foreground.shape == scene.background.shape

@@ -152,6 +152,18 @@ def test_answers_have_the_images_size(bundled, size):
     assert trimap.dtype == torch.int64
 
 
+def test_a_mirrored_photo_has_the_mirrored_trimap(bundled, astronaut):
+    small = astronaut[:, :, ::4, ::4]
+    mirrored = bundled.mean_logits(small.flip(3)).flip(3)
+    torch.testing.assert_close(mirrored, bundled.mean_logits(small), atol=1e-3, rtol=0)
+
+
+def test_averaging_leaves_a_constant_answer_alone():
+    network = TrimapNetwork(lambda x: torch.ones(len(x), 3, 4, 5) * torch.tensor([1.0, 2, 3]).view(1, 3, 1, 1), 64, 0.5)
+    expected = torch.tensor([1.0, 2.5, 3]).view(1, 3, 1, 1).expand(2, 3, 20, 30)
+    torch.testing.assert_close(network.mean_logits(torch.rand(2, 3, 20, 30)), expected)
+
+
 def test_entropys_gradient_reaches_every_part_of_the_image(bundled):
     image = torch.rand(1, 3, 64, 48, requires_grad=True)
     entropy(bundled.logits(image)).backward()

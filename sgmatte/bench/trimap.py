@@ -77,6 +77,6 @@ def portrait_scores(
         image = torch.tensor(read_rgb(path)).permute(2, 0, 1)[None].to(device) / 255
         alpha, mask = (torch.tensor(read_grey(files[path.stem]))[None, None].to(device) for files in (alphas, masks))
         with torch.no_grad():
-            scores[path.stem] = trimap_scores(network.logits(image), alpha / 255, mask > 127)
+            scores[path.stem] = trimap_scores(network.mean_logits(image), alpha / 255, mask > 127)
         observe(number, len(images))
     return scores

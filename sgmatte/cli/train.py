@@ -134,6 +134,9 @@ def trimap(
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights, which are what is kept.")] = 0.995,
     side: Annotated[int, typer.Option(help="Longest side of a photo in the network, in pixels.")] = 384,
     band: Annotated[float, typer.Option(help="Width of the band past soft alpha, in longest sides.")] = 0.005,
+    thaw: Annotated[
+        bool, typer.Option("--thaw", help="Train the backbone's depthwise layers too: a step takes twice as long.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes that prepare samples; 0 prepares them in this one.")] = 1,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
@@ -168,6 +171,7 @@ def trimap(
         side=side,
         band=band,
         start=start,
+        thaw=thaw,
         device=chosen_device(device).torch,
         observe=training_lines(),
     )

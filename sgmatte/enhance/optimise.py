@@ -32,6 +32,7 @@ VARIABLES = ("latent", "noise", "both")
 PASTES = ("residual", "full")
 WORKING_PIXELS = 800 * 608  # the paper's matting size
 WARMUP = 5  # steps
+SURROUNDINGS = 48  # pixels around what can change that the matting network sees: it looks for like pixels nearby
 LATENT_SHARE = 0.2  # of the rate, for W+: one of its values moves the whole face, one of the noise maps a place
 
 Observe = Callable[[int, int, Mapping[str, float]], None]
@@ -84,13 +85,26 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Scene:
-    """A photo at the working size and what of it stays fixed; pictures are (1, 3, h, w) in [0, 1]."""
+    """A photo at the working size and what of it stays fixed; pictures are RGB in [0, 1].
+
+    Attributes:
+        photo: (1, 3, h, w).
+        placement: of the generator's picture in it.
+        crop: (1, 3, S, S), the original in the generator's frame.
+        window: rows and columns of what can change and its surroundings: all that is matted anew in each step.
+        foreground, background: (1, 3, rows, columns) over the window; colours of the person, and a new background.
+    """
 
     photo: Tensor
     placement: Placement
-    crop: Tensor  # (1, 3, S, S) the original in the generator's frame
+    crop: Tensor
+    window: tuple[slice, slice]
     foreground: Tensor
-    background: Tensor  # a new one
+    background: Tensor
+
+    def part(self, x: Tensor) -> Tensor:
+        """The window of (N, C, h, w)."""
+        return x[..., self.window[0], self.window[1]]
 
 
 @dataclass(frozen=True)
@@ -138,13 +152,20 @@ def working_scene(
     with torch.no_grad():
         trimap = judges.trimap.trimap(small)
         alpha = judges.matting(small, trimap)
+    placement = Placement(within, reduced, size, device=photo.device)
+    window = _widened(placement.rows, reduced[0]), _widened(placement.columns, reduced[1])
     return Scene(
         photo=small,
-        placement=Placement(within, reduced, size, device=photo.device),
+        placement=placement,
         crop=crop_of(photo, quad, size),
-        foreground=estimated_foreground(small, alpha),
-        background=background(reduced, seed, backgrounds).to(photo.device),
+        window=window,
+        foreground=estimated_foreground(small, alpha)[..., window[0], window[1]],
+        background=background(reduced, seed, backgrounds)[..., window[0], window[1]].to(photo.device),
     )
+
+
+def _widened(part: slice, length: int) -> slice:
+    return slice(max(0, part.start - SURROUNDINGS), min(length, part.stop + SURROUNDINGS))
 
 
 def enhanced(
@@ -184,10 +205,10 @@ def enhanced(
             "perceptual": perceptual(to_crop(crop)),
         }
         if weights.adversarial:
-            trimap = logits.argmax(dim=1, keepdim=True)
+            trimap = scene.part(logits.argmax(dim=1, keepdim=True))
             # half the time of a step is spent here, and a direction to move in needs no more digits than bfloat16 has
             with torch.autocast(photo.device.type, torch.bfloat16, enabled=fast_in_bf16(photo.device)):
-                alpha = judges.matting(photo, trimap).float()
+                alpha = judges.matting(scene.part(photo), trimap).float()
             terms["adversarial"] = adversarial(judges.critic(composite(alpha, scene.foreground, scene.background)))
         return terms
 
