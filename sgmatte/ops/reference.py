@@ -33,7 +33,7 @@ def padding(value: Sequence[int]) -> Padding:
 def upfirdn2d(
     x: Tensor, kernel: Tensor, up: int | Sequence[int] = 1, down: int | Sequence[int] = 1, pad: Sequence[int] = (0, 0)
 ) -> Tensor:
-    """Insert zeros, pad or crop, convolve with a filter (true convolution, no flip left to the caller), keep every n-th.
+    """Insert zeros, pad or crop, convolve with a filter (true convolution: it is flipped here), keep every n-th.
 
     `x` is (N, C, H, W); `kernel` is (kh, kw), or (k,) for the outer product of a filter with itself; the same for all
     channels. Returns (N, C, (H up + y0 + y1 - kh) // down + 1, and likewise for W).
@@ -63,8 +63,8 @@ def bias_act(
 ) -> Tensor:
     """gain * leaky_relu(x * scale + noise_scale * noise + bias, slope), in `x`'s shape and type.
 
-    `x` (N, C, ...), `scale` (N, C), `bias` (C,), `noise` (N or 1, 1, ...) in `x`'s spatial shape, `noise_scale` one value
-    (1 where there is none). Types narrower than float32 are computed in float32.
+    `x` (N, C, ...), `scale` (N, C), `bias` (C,), `noise` (N or 1, 1, ...) in `x`'s spatial shape, `noise_scale` one
+    value (1 where there is none). Types narrower than float32 are computed in float32.
     """
     extra = (1,) * (x.ndim - 2)
     out = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
