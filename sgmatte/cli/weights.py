@@ -24,8 +24,9 @@ def _state(entry: WeightRecord) -> str:
     from sgmatte import zoo
 
     if zoo.present(entry.name):
-        return {"bundled": "bundled", "pypi": "fetched", "user": "found"}[entry.source]
-    return {"bundled": "missing", "pypi": "not fetched", "user": "not found"}[entry.source]
+        return {"bundled": "bundled", "pypi": "fetched", "user": "found", "import": "imported"}[entry.source]
+    absent = {"bundled": "missing", "pypi": "not fetched", "user": "not found", "import": "not imported"}
+    return absent[entry.source]
 
 
 @app.command("list")
@@ -43,7 +44,8 @@ def list_(json: options.Json = False) -> None:
         ]
         return Screen(json=True).result({"weights": shown})
     for entry in known:
-        print(f"{entry.name}: {_state(entry)}, {entry.bytes / 1e6:.3g} MB")
+        size = f", {entry.bytes / 1e6:.3g} MB" if entry.bytes else ""  # unknown before an import
+        print(f"{entry.name}: {_state(entry)}{size}")
         print(f"    licence: {entry.licence}")
         print(f"    trained on: {entry.trained_on}")
         if entry.figures:
@@ -75,6 +77,27 @@ def fetch(
             places[name] = str(zoo.fetch(name, observe, wheel))
         screen.line(places[name])
     screen.result({"weights": places})
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="An official checkpoint, downloaded by hand.", show_default=False)],
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Check an official checkpoint and convert it to safetensors in the cache; nothing that needs code is unpickled.
+
+    Known: StyleGAN2 in rosinality's layout (g_ema, g, d, latent_avg).
+
+    Example: sgmatte weights import stylegan2-ffhq-config-f.pt
+    """
+    from sgmatte.importers import imported
+
+    screen, parts = Screen(quiet, json), imported(file)
+    for part in parts:
+        screen.line(f"{part.key}: {part.what}, {f'now {part.weight}: {part.path}' if part.weight else 'left aside'}")
+    shown = [{"key": p.key, "what": p.what, "weight": p.weight, "path": str(p.path) if p.path else None} for p in parts]
+    screen.result({"file": str(file), "parts": shown})
 
 
 @app.command()
