@@ -169,10 +169,10 @@ def load_mobilestylegan(size: int, device: torch.device | str, exact: bool) -> M
 
 
 def load_stylegan2(weight: str, device: torch.device | str, exact: bool) -> StyleGAN2Generator:
-    """The StyleGAN2 of a weight whose config says what it is made of.
+    """The StyleGAN2 of a weight whose config holds the arguments of its constructor.
 
     Raises:
-        WeightError: it is missing, damaged, or no StyleGAN2.
+        WeightError: it is missing or damaged, or has other shapes than its config says.
     """
     with torch.device("meta"):  # its own random weights would only be thrown away
         network = stylegan2.Generator(**zoo.config(weight))

@@ -130,7 +130,7 @@ def test_the_readme_knows_every_command() -> None:
     for name in ALL:
         group = name.split()[0]
         assert f"`sgmatte {name}" in README or f"`sgmatte {group} ..." in README or group == "weights"
-    assert all(word in README for word in ("weights list", "`fetch`", "`verify`", "`path`"))
+    assert all(word in README for word in ("weights list", "`sgmatte weights import", "`fetch`", "`verify`", "`path`"))
 
 
 def test_the_readme_has_the_block_that_ci_runs() -> None:
@@ -308,6 +308,20 @@ def test_missing_weights_stop_everything(run: Run, photos: list[Path], pipeline:
     code, out, err = run("matte", photos[0], photos[2])
     assert (code, out) == (1, "")
     assert err.count("error: ") == 1
+
+
+def test_a_generator_that_is_not_there_says_where_to_get_it(
+    run: Run, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SGMATTE_HOME", str(tmp_path / "home"))
+    code, out, err = run("enhance", photos[0], "--generator", "stylegan2-ffhq-1024")
+    assert (code, out) == (1, "")
+    assert "generator: stylegan2-ffhq-1024 at 1024 px\n" in err
+    assert "download it by hand from https://drive.google.com" in err
+    assert "then run `sgmatte weights import FILE`" in err
+    code, _, err = run("enhance", photos[0], "--generator", "stylegan2-ffhq-1024", "--size", "256")
+    assert code == 2
+    assert "choose one of 1024" in err
 
 
 # --- weights
