@@ -43,3 +43,7 @@ class DataError(SgmatteError):
     """A training or evaluation folder that lacks what is needed."""
 
     exit_code = 2
+
+
+class OperatorError(SgmatteError):
+    """Compiled operators that are required and cannot be had."""
