@@ -1,5 +1,6 @@
 """The interface of the generator, and heads fitted to networks small enough for a test."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,9 +8,10 @@ import torch.nn.functional as F
 from sgmatte import zoo
 from sgmatte.errors import UsageError, WeightError
 from sgmatte.generator import HEADS, WEIGHT, MobileGenerator, load_generator
-from sgmatte.nn.mobilestylegan import Config, Head, Mapping, Synthesis, context, haar_synthesis
+from sgmatte.nn.mobilestylegan import Config, Mapping, ShortHead, Synthesis
 from sgmatte.train import head as training
-from sgmatte.train.head import Moments, haar_analysis, mixed_w_plus, trained_head, write_moments
+from sgmatte.train.head import Pictures, mixed_w_plus, trained_head, write_pictures
+from sgmatte.train.loop import Recipe
 
 
 @pytest.fixture
@@ -67,15 +69,17 @@ def test_unknown_sizes_and_missing_weights_say_what_to_do(monkeypatch, tmp_path)
 
 @pytest.mark.parametrize(("size", "channels"), [(256, 256), (512, 128)])
 def test_bundled_heads_load(size, channels):
-    head = zoo.load_into(Head(512, channels, wide=True), HEADS[size])
-    image = head(torch.zeros(1, channels, 4, 4), torch.zeros(1, 512))
-    torch.testing.assert_close(image, haar_synthesis(head.bias.view(1, 12, 1, 1).expand(-1, -1, 4, 4)))
+    head = zoo.load_into(ShortHead(512, channels), HEADS[size])
+    hidden = torch.randn(1, channels, 8, 8, generator=torch.Generator().manual_seed(0)) / head.scale[:, None, None]
+    image = head(hidden, head.centre[None])
+    assert image.shape == (1, 3, 16, 16)
+    assert 0.1 < image.std() < 10
 
 
 @pytest.mark.skipif(not zoo.present(WEIGHT), reason=f"needs `sgmatte weights fetch {WEIGHT}`")
 def test_small_generator_draws_what_the_whole_one_draws():
-    small = load_generator(256, exact=True)
-    large = load_generator(1024, exact=True)
+    small = load_generator(256, exact=True, name="mobilestylegan")
+    large = load_generator(1024, exact=True, name="mobilestylegan")
     w = small.mapping(torch.randn(1, 512, generator=torch.Generator().manual_seed(3)))[:, None]
     with torch.inference_mode():
         image = small.synthesis(w.expand(-1, small.layers, -1), small.default_noise())
@@ -86,54 +90,62 @@ def test_small_generator_draws_what_the_whole_one_draws():
     assert large.coarse.size == 256
 
 
-def test_haar_analysis_inverts_the_synthesis():
-    image = torch.randn(2, 3, 8, 6)
-    torch.testing.assert_close(haar_synthesis(haar_analysis(image)), image)
-
-
-def test_moments_give_the_error_of_a_head(networks, tmp_path, monkeypatch):
+def test_pictures_are_windows_of_what_the_whole_network_draws(networks, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SHARD", 3)
+    monkeypatch.setattr(training, "WINDOW", 4)
     mapping, synthesis = networks
-    moments = Moments(write_moments(mapping, synthesis, [16], tmp_path, 3), 16)
-    head = Head(12, 16, wide=True)
-    style = torch.cat((head.modulation(moments.w).repeat_interleave(4, 1), torch.ones(3, 1)), 1)
-    kernel = torch.cat((head.weight.view(12, 4, 16).transpose(1, 2).flatten(1), head.bias[:, None]), 1)
-    errors = moments.errors(kernel * moments.scale, style, torch.arange(3))
-
-    import numpy as np
-
-    random = np.random.default_rng((0, 0))
-    for k in range(3):
-        w_plus = mixed_w_plus(mapping, synthesis.config.layers, random)
-        random.integers(0, 1, 2)  # where the lattice of pixels starts; here it has them all
-        features = synthesis.features(w_plus, synthesis.noise)[1]
-        wanted = F.avg_pool2d(synthesis(w_plus), 4)
-        drawn = head(features, w_plus[:, 4])
-        torch.testing.assert_close(errors[k], ((drawn - wanted) / 2).square().mean(), atol=1e-4, rtol=1e-3)
-
-
-def test_fitted_head_draws_unseen_pictures_better_than_any_one_matrix(networks, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SHARD", 20)
-    mapping, synthesis = networks
-    files = write_moments(mapping, synthesis, [32], tmp_path, 80)
+    files = write_pictures(mapping, synthesis, [16], tmp_path, 5)
     written = [file.stat().st_mtime_ns for file in files]
-    assert [f.stat().st_mtime_ns for f in write_moments(mapping, synthesis, [32], tmp_path, 80)] == written
+    assert [f.stat().st_mtime_ns for f in write_pictures(mapping, synthesis, [16], tmp_path, 5)] == written
+    pictures = Pictures(files, 16)
+    assert len(pictures) == 6
+    random = np.random.default_rng((0, 1))
+    for k in range(3, 6):
+        w_plus = mixed_w_plus(mapping, synthesis.config.layers, random)
+        y, x = (int(random.integers(0, 8 - 4 + 1)) for _ in range(2))
+        hidden, w, image = pictures[k]
+        whole = F.avg_pool2d(synthesis(w_plus), 4)[0, :, 2 * y : 2 * y + 8, 2 * x : 2 * x + 8]
+        features = synthesis.features(w_plus, synthesis.noise)[1][0, :, y : y + 4, x : x + 4]
+        torch.testing.assert_close(w, w_plus[0, 4])
+        torch.testing.assert_close(image, whole, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(hidden.float(), features, atol=1e-2, rtol=1e-2)
+
+
+def test_samples_are_crops_whose_picture_fits_their_features(networks, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SHARD", 2)
+    files = write_pictures(*networks, [32], tmp_path, 2)
+    pictures = Pictures(files, 32, crop=6)
+    sample = pictures(np.random.default_rng(1))
+    assert (sample["hidden"].shape, sample["image"].shape) == ((8, 6, 6), (3, 12, 12))
+    places = [
+        (k, y, x)
+        for k in range(2)
+        for y in range(11)
+        for x in range(11)
+        if torch.equal(pictures[k][0][:, y : y + 6, x : x + 6], sample["hidden"])
+    ]
+    assert len(places) == 1
+    k, y, x = places[0]
+    torch.testing.assert_close(sample["image"], pictures[k][2][:, 2 * y : 2 * y + 12, 2 * x : 2 * x + 12])
+
+
+def test_trained_head_beats_the_best_plain_matrix_on_unseen_pictures(networks, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SHARD", 8)
+    monkeypatch.setattr(training, "HELD_OUT", 2)
+    files = write_pictures(*networks, [32], tmp_path / "pictures", 64)
+    recipe = Recipe(150, 8, 5e-3, warmup=10, ema=0.9, bf16=False, workers=0, validate_every=150)
     rows = []
-    head = trained_head(files, 32, rounds=3, observe=lambda *row: rows.append(row))
-    assert [row[:2] for row in rows] == [(1, 3), (2, 3), (3, 3)]
-    unseen = Moments(files[-1:], 32)
-    seen = Moments(files[:-1], 32)
-    plain = seen.best_kernel(torch.ones(60, len(seen.scale)), torch.ones(60)) / seen.scale * unseen.scale
-    every = torch.arange(20)
-    without = unseen.errors(plain, torch.ones(20, len(seen.scale)), every).log10().mean()
-    assert rows[-1][2]["psnr_unseen"] > -10 * float(without)
-    again = trained_head(files, 32, rounds=3)
+    head = trained_head(files, 32, recipe, tmp_path / "a", observe=lambda *row: rows.append(row[2]))
+    again = trained_head(files, 32, recipe, tmp_path / "b")
     assert all(torch.equal(a, b) for a, b in zip(head.state_dict().values(), again.state_dict().values(), strict=True))
 
+    def flat(pictures):
+        windows = [pictures[k] for k in range(len(pictures))]
+        hidden = torch.cat([h.float().flatten(1).T for h, _, _ in windows])
+        wanted = torch.cat([F.pixel_unshuffle(image, 2).flatten(1).T for _, _, image in windows])
+        return torch.cat((hidden, torch.ones(len(hidden), 1)), 1), wanted
 
-def test_context_is_what_the_wide_head_sees():
-    head, x = Head(3, 5, wide=True), torch.randn(1, 5, 6, 6)
-    seen = context(x * head.modulation(torch.ones(1, 3))[:, :, None, None])
-    kernel = head.weight.view(12, 4, 5).transpose(1, 2).reshape(12, 20, 1, 1)
-    expected = haar_synthesis(F.conv2d(seen, kernel, head.bias))
-    torch.testing.assert_close(head(x, torch.ones(1, 3)), expected, atol=1e-5, rtol=1e-5)
+    matrix = torch.linalg.lstsq(*flat(Pictures(files[:-2], 32))).solution
+    hidden, wanted = flat(Pictures(files[-2:], 32))
+    plain = -10 * ((hidden @ matrix - wanted).square().mean() / 4).log10()
+    assert rows[-1]["psnr_unseen"] > float(plain) + 1
