@@ -13,6 +13,7 @@ from golden.fill import fill, shapes
 from sgmatte.errors import UsageError
 from sgmatte.nn.stylegan2 import Generator, channel_table
 from sgmatte.nn.stylegan2_discriminator import Discriminator, with_deviation
+from sgmatte.ops import native
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "stylegan2.npz")
 
@@ -32,6 +33,19 @@ def generator():
     return filled(Generator(64), "stylegan2_g_64")
 
 
+@pytest.fixture(scope="module")
+def discriminator():
+    return filled(Discriminator(64), "stylegan2_d_64")
+
+
+@pytest.fixture(params=["reference", "compiled"])
+def operators(request, monkeypatch):
+    """Both kinds of operators in turn; compiled ones where this machine has the compiler."""
+    if request.param == "compiled" and native.state("cpu").library is None:
+        pytest.skip(native.state("cpu").reason)
+    monkeypatch.setenv("SGMATTE_OPS", "require" if request.param == "compiled" else "reference")
+
+
 def close(found, name):
     wanted = torch.from_numpy(GOLDEN[name])
     assert found.shape == wanted.shape
@@ -42,18 +56,20 @@ def test_mapping(generator):
     close(generator.mapping(torch.from_numpy(GOLDEN["z"])), "w")
 
 
+@pytest.mark.usefixtures("operators")
 def test_picture_with_given_noise(generator):
     w_plus = torch.from_numpy(GOLDEN["w"])[:, None].expand(-1, generator.layers, -1)
     close(generator(w_plus, [torch.from_numpy(GOLDEN[f"noise_{k}"]) for k in range(9)]), "image")
 
 
+@pytest.mark.usefixtures("operators")
 def test_picture_from_w_plus_and_stored_noise(generator):
     close(generator(torch.from_numpy(GOLDEN["w_plus"])), "image_w_plus")
 
 
-def test_logits():
-    network = filled(Discriminator(64), "stylegan2_d_64")
-    close(network(torch.from_numpy(GOLDEN["image"]).clamp(-1, 1)), "d_logits")
+@pytest.mark.usefixtures("operators")
+def test_logits(discriminator):
+    close(discriminator(torch.from_numpy(GOLDEN["image"]).clamp(-1, 1)), "d_logits")
 
 
 def test_config_f_at_1024():
@@ -117,6 +133,7 @@ def drawn_with_modulated_weights(network, w_plus, noise):
     return rgb
 
 
+@pytest.mark.usefixtures("operators")
 def test_activations_modulated_in_place_of_weights_change_nothing():
     network = small()
     w_plus = torch.randn(2, network.layers, 16, requires_grad=True)
@@ -128,6 +145,7 @@ def test_activations_modulated_in_place_of_weights_change_nothing():
     torch.testing.assert_close(*gradients, atol=2e-3, rtol=1e-3)
 
 
+@pytest.mark.usefixtures("operators")
 def test_path_lengths_have_a_gradient():
     """Path length regularisation differentiates the gradient to W+ by the weights."""
     network = small()
@@ -138,6 +156,7 @@ def test_path_lengths_have_a_gradient():
     assert second.abs().max() > 0
 
 
+@pytest.mark.usefixtures("operators")
 def test_fast_features_stay_close():
     network, judge = small(), Discriminator(64, channels=(16, 16, 8, 8, 8))
     network.requires_grad_(False)
