@@ -20,24 +20,29 @@
 
 namespace sgmatte {
 
-// The upper half of a float. Rounds to nearest, ties to even, as torch does.
+// The upper half of a float.
 struct bfloat16 {
     uint16_t bits;
-
-    bfloat16() = default;
-    SGMATTE_HD explicit bfloat16(float value) {
-        uint32_t word;
-        memcpy(&word, &value, sizeof word);
-        const bool nan = (word & 0x7fffffffu) > 0x7f800000u;
-        bits = nan ? 0x7fc0u : uint16_t((word + 0x7fffu + ((word >> 16) & 1u)) >> 16);
-    }
-    SGMATTE_HD explicit operator float() const {
-        const uint32_t word = uint32_t(bits) << 16;
-        float value;
-        memcpy(&value, &word, sizeof value);
-        return value;
-    }
 };
+
+SGMATTE_HD float get(float value) { return value; }
+
+SGMATTE_HD float get(bfloat16 stored) {
+    const uint32_t word = uint32_t(stored.bits) << 16;
+    float value;
+    memcpy(&value, &word, sizeof value);
+    return value;
+}
+
+SGMATTE_HD void put(float& to, float value) { to = value; }
+
+// Rounds to nearest, ties to even, as torch does.
+SGMATTE_HD void put(bfloat16& to, float value) {
+    uint32_t word;
+    memcpy(&word, &value, sizeof word);
+    const uint32_t rounded = word + 0x7fffu + ((word >> 16) & 1u), quiet = word | 0x400000u;
+    to.bits = uint16_t((value == value ? rounded : quiet) >> 16);
+}
 
 enum Type : int32_t { FLOAT32 = 0, BFLOAT16 = 1 };
 

@@ -22,51 +22,94 @@ struct Blocks {
 struct Factors {
     std::vector<float> scale, bias, noise;  // (C), (C), (pixels of the block), noise already scaled
 
-    Factors(const Activation& how, const Image& x, int64_t n, int64_t first, int64_t last)
-        : scale(x.c, 1.f), bias(x.c, 0.f), noise(last - first, 0.f) {
+    Factors(const Activation& how, const Image& x, int64_t n, int64_t first, int64_t count)
+        : scale(x.c, 1.f), bias(x.c, 0.f), noise(count, 0.f) {
         if (how.scale) std::copy_n(how.scale + n * x.c, x.c, scale.data());
         if (how.bias) std::copy_n(how.bias, x.c, bias.data());
         if (!how.noise) return;
         const float strength = how.noise_scale ? *how.noise_scale : 1.f;
-        const float* map = how.noise + n * how.noise_stride;
-        for (int64_t p = first; p < last; ++p) noise[p - first] = strength * map[p];
+        const float* map = how.noise + n * how.noise_stride + first;
+        for (int64_t p = 0; p < count; ++p) noise[p] = strength * map[p];
     }
 };
+
+struct Slopes {
+    float high, low, per_high, per_low;  // above zero and below; and one over it
+
+    explicit Slopes(const Activation& how)
+        : high(how.gain), low(how.gain * how.slope), per_high(1 / high), per_low(1 / low) {}
+};
+
+template <class T>
+void forward_pixels(const T* x, T* y, int64_t n, float scale, float bias, const float* noise, float high, float low) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+        const float v = get(x[i]) * scale + (bias + noise[i]);
+        put(y[i], v * (v > 0 ? high : low));
+    }
+}
+
+template <class T>
+void forward_channels(const T* x, T* y, int64_t n, const float* scale, const float* bias, float noise, float high,
+                      float low) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+        const float v = get(x[i]) * scale[i] + (bias[i] + noise);
+        put(y[i], v * (v > 0 ? high : low));
+    }
+}
 
 template <class T>
 void forward(const Image& x, const Image& out, const Activation& how, int threads) {
     const Blocks blocks(x);
     const bool last = x.stride_c == 1;
-    const float high = how.gain, low = how.gain * how.slope;
+    const Slopes s(how);
     parallel_for(x.n * blocks.count, threads, [&](int64_t task) {
         const int64_t n = task / blocks.count, first = task % blocks.count * blocks.size;
-        const int64_t end = std::min(first + blocks.size, blocks.pixels), count = end - first, channels = x.c;
-        const Factors f(how, x, n, first, end);
-        const float *scale = f.scale.data(), *bias = f.bias.data(), *noise = f.noise.data();
-        if (last) {
-            const T* from = static_cast<const T*>(x.data) + n * x.stride_n + first * channels;
-            T* to = static_cast<T*>(out.data) + n * out.stride_n + first * channels;
-            for (int64_t p = 0; p < count; ++p, from += channels, to += channels) {
-                const float shift = noise[p];
-#pragma omp simd
-                for (int64_t c = 0; c < channels; ++c) {
-                    const float v = float(from[c]) * scale[c] + (bias[c] + shift);
-                    to[c] = T(v * (v > 0 ? high : low));
-                }
-            }
-        } else {
-            for (int64_t c = 0; c < channels; ++c) {
-                const T* from = static_cast<const T*>(x.data) + n * x.stride_n + c * x.stride_c + first;
-                T* to = static_cast<T*>(out.data) + n * out.stride_n + c * out.stride_c + first;
-                const float factor = scale[c], shift = bias[c];
-#pragma omp simd
-                for (int64_t p = 0; p < count; ++p) {
-                    const float v = float(from[p]) * factor + (shift + noise[p]);
-                    to[p] = T(v * (v > 0 ? high : low));
-                }
-            }
-        }
+        const int64_t count = std::min(blocks.size, blocks.pixels - first), channels = x.c;
+        const Factors f(how, x, n, first, count);
+        const T* from = static_cast<const T*>(x.data) + n * x.stride_n + first * (last ? channels : 1);
+        T* to = static_cast<T*>(out.data) + n * out.stride_n + first * (last ? channels : 1);
+        if (last)
+            for (int64_t p = 0; p < count; ++p)
+                forward_channels(from + p * channels, to + p * channels, channels, f.scale.data(), f.bias.data(),
+                                 f.noise[p], s.high, s.low);
+        else
+            for (int64_t c = 0; c < channels; ++c)
+                forward_pixels(from + c * x.stride_c, to + c * out.stride_c, count, f.scale[c], f.bias[c],
+                               f.noise.data(), s.high, s.low);
     });
+}
+
+// Below, p is the gradient before slope and gain, and x * scale is found from the output.
+template <class T>
+void backward_pixels(const T* grad, const T* y, T* dx, int64_t n, float scale, float bias, const float* noise,
+                     const Slopes s, float* pixel, float* channel) {
+    float sum = 0, product = 0;
+#pragma omp simd reduction(+ : sum, product)
+    for (int64_t i = 0; i < n; ++i) {
+        const float v = get(y[i]), p = get(grad[i]) * (v > 0 ? s.high : s.low);
+        put(dx[i], p * scale);
+        pixel[i] += p;
+        sum += p;
+        product += p * (v * (v > 0 ? s.per_high : s.per_low) - (bias + noise[i]));
+    }
+    channel[0] = sum, channel[1] = product;
+}
+
+template <class T>
+float backward_channels(const T* grad, const T* y, T* dx, int64_t n, const float* scale, const float* bias, float noise,
+                        const Slopes s, float* sums, float* products) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; ++i) {
+        const float v = get(y[i]), p = get(grad[i]) * (v > 0 ? s.high : s.low);
+        put(dx[i], p * scale[i]);
+        sum += p;
+        sums[i] += p;
+        products[i] += p * (v * (v > 0 ? s.per_high : s.per_low) - (bias[i] + noise));
+    }
+    return sum;
 }
 
 template <class T>
@@ -74,66 +117,38 @@ void backward(const Image& g, const Image& y, const Image& dx, const Activation&
               float* pixel_sums, int threads) {
     const Blocks blocks(y);
     const bool last = y.stride_c == 1;
-    const float high = how.gain, low = how.gain * how.slope, per_high = 1 / high, per_low = 1 / low;
-    std::vector<float> partial(channel_sums ? y.n * blocks.count * y.c * 2 : 0);  // (task, which of the two, C)
+    const Slopes s(how);
+    const int64_t channels = y.c;
+    std::vector<float> partial(y.n * blocks.count * channels * 2);  // (task, C, 2), in channels_last (task, 2, C)
     parallel_for(y.n * blocks.count, threads, [&](int64_t task) {
         const int64_t n = task / blocks.count, first = task % blocks.count * blocks.size;
-        const int64_t end = std::min(first + blocks.size, blocks.pixels), count = end - first, channels = y.c;
-        const Factors f(how, y, n, first, end);
-        const float *scale = f.scale.data(), *bias = f.bias.data(), *noise = f.noise.data();
-        std::vector<float> local(channel_sums ? 0 : 2 * channels), over(count, 0.f);
-        float* sums = channel_sums ? partial.data() + task * channels * 2 : local.data();
-        float* products = sums + channels;
-        float* pixel = pixel_sums ? pixel_sums + n * blocks.pixels + first : over.data();
+        const int64_t count = std::min(blocks.size, blocks.pixels - first), step = last ? channels : 1;
+        const Factors f(how, y, n, first, count);
+        const T* grad = static_cast<const T*>(g.data) + n * g.stride_n + first * step;
+        const T* value = static_cast<const T*>(y.data) + n * y.stride_n + first * step;
+        T* to = static_cast<T*>(dx.data) + n * dx.stride_n + first * step;
+        std::vector<float> own(pixel_sums ? 0 : count);
+        float* sums = partial.data() + task * channels * 2;
+        float* pixel = pixel_sums ? pixel_sums + n * blocks.pixels + first : own.data();
         if (last) {
-            const int64_t at = first * channels;
-            const T* grad = static_cast<const T*>(g.data) + n * g.stride_n + at;
-            const T* value = static_cast<const T*>(y.data) + n * y.stride_n + at;
-            T* to = static_cast<T*>(dx.data) + n * dx.stride_n + at;
-            for (int64_t p = 0; p < count; ++p, grad += channels, value += channels, to += channels) {
-                const float shift = noise[p];
-                float sum = 0;
-#pragma omp simd reduction(+ : sum)
-                for (int64_t c = 0; c < channels; ++c) {
-                    const float v = float(value[c]), slope = v > 0 ? high : low, per_slope = v > 0 ? per_high : per_low;
-                    const float d = float(grad[c]) * slope;
-                    to[c] = T(d * scale[c]);
-                    sum += d;
-                    sums[c] += d;
-                    products[c] += d * (v * per_slope - (bias[c] + shift));
-                }
-                pixel[p] = sum;
-            }
+            for (int64_t p = 0, at = 0; p < count; ++p, at += channels)
+                pixel[p] = backward_channels(grad + at, value + at, to + at, channels, f.scale.data(), f.bias.data(),
+                                             f.noise[p], s, sums, sums + channels);
         } else {
             std::fill_n(pixel, count, 0.f);
-            for (int64_t c = 0; c < channels; ++c) {
-                const T* grad = static_cast<const T*>(g.data) + n * g.stride_n + c * g.stride_c + first;
-                const T* value = static_cast<const T*>(y.data) + n * y.stride_n + c * y.stride_c + first;
-                T* to = static_cast<T*>(dx.data) + n * dx.stride_n + c * dx.stride_c + first;
-                const float factor = scale[c], shift = bias[c];
-                float sum = 0, product = 0;
-#pragma omp simd reduction(+ : sum, product)
-                for (int64_t p = 0; p < count; ++p) {
-                    const float v = float(value[p]), slope = v > 0 ? high : low, per_slope = v > 0 ? per_high : per_low;
-                    const float d = float(grad[p]) * slope;
-                    to[p] = T(d * factor);
-                    sum += d;
-                    product += d * (v * per_slope - (shift + noise[p]));
-                    pixel[p] += d;
-                }
-                sums[c] = sum;
-                products[c] = product;
-            }
+            for (int64_t c = 0; c < channels; ++c)
+                backward_pixels(grad + c * g.stride_c, value + c * y.stride_c, to + c * dx.stride_c, count, f.scale[c],
+                                f.bias[c], f.noise.data(), s, pixel, sums + 2 * c);
         }
     });
     if (!channel_sums) return;
     for (int64_t n = 0; n < y.n; ++n)
-        for (int64_t c = 0; c < y.c; ++c)
-            for (int which = 0; which < 2; ++which) {
+        for (int64_t c = 0; c < channels; ++c)
+            for (int64_t which = 0; which < 2; ++which) {
+                const int64_t at = last ? which * channels + c : 2 * c + which;
                 double total = 0;
-                for (int64_t b = 0; b < blocks.count; ++b)
-                    total += partial[((n * blocks.count + b) * 2 + which) * y.c + c];
-                channel_sums[(n * y.c + c) * 2 + which] = float(total);
+                for (int64_t b = 0; b < blocks.count; ++b) total += partial[(n * blocks.count + b) * channels * 2 + at];
+                channel_sums[(n * channels + c) * 2 + which] = float(total);
             }
 }
 

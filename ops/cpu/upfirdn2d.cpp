@@ -112,7 +112,7 @@ struct Strip {
         const T* in = row + from * group;
         float* at = padded.data() + (from - begin) * group;
 #pragma omp simd
-        for (int64_t i = 0; i < (to - from) * group; ++i) at[i] = float(in[i]);
+        for (int64_t i = 0; i < (to - from) * group; ++i) at[i] = get(in[i]);
     }
 
     // out (phases, count, group) = or += the loaded row filtered with `weights` (flipped).
@@ -152,12 +152,12 @@ struct Strip {
             if (axis.phases == 1) {
                 T* out = row + first * group;
 #pragma omp simd
-                for (int64_t i = 0; i < (last - first) * group; ++i) out[i] = T(in[i]);
+                for (int64_t i = 0; i < (last - first) * group; ++i) put(out[i], in[i]);
             } else {
                 for (int64_t q = first; q < last; ++q) {
                     T* out = row + (q * axis.phases + r) * group;
 #pragma omp simd
-                    for (int64_t g = 0; g < group; ++g) out[g] = T(in[(q - first) * group + g]);
+                    for (int64_t g = 0; g < group; ++g) put(out[g], in[(q - first) * group + g]);
                 }
             }
         }
