@@ -1,8 +1,8 @@
 """The two operators of StyleGAN2, `upfirdn2d` and `bias_act`: compiled where they can be, in plain torch otherwise.
 
-What they compute is written in `sgmatte.ops.reference`, how they are compiled in `sgmatte.ops.build`. Compiled ones take
-float32 and bfloat16 on CPUs and CUDA, contiguous or channels_last, and are built on first use; anything else, and
-everything with the environment variable SGMATTE_OPS=reference, goes to the reference. Both can be differentiated twice.
+What they compute is written in `sgmatte.ops.reference`, how they are compiled in `sgmatte.ops.build`. Compiled ones
+take float32 and bfloat16 on CPUs and CUDA, contiguous or channels_last, and are built on first use; anything else, and
+everything with the environment variable SGMATTE_OPS=reference, goes to the reference. Both have second derivatives.
 """
 
 from __future__ import annotations

@@ -50,9 +50,8 @@ class Recipe:
         for part in (*self.compiler, str(program), status.st_size, status.st_mtime_ns, *self.flags, *self.link):
             digest.update(f"{part}\0".encode())
         digest.update(_processor().encode())
-        for file in sorted(source_folder().rglob("*")):
-            if file.suffix in (".h", ".cpp", ".cu"):
-                digest.update(f"{file.name}\0".encode() + file.read_bytes())
+        for file in sorted({*self.sources, *source_folder().glob("*.h"), *(source_folder() / self.target).glob("*.h")}):
+            digest.update(f"{file.name}\0".encode() + file.read_bytes())
         return f"{self.target}-{digest.hexdigest()[:16]}"
 
 

@@ -190,7 +190,7 @@ def _noise_stride(noise: Tensor | None) -> int:
 
 
 def worst_disagreement(library: Library, device: str) -> float:
-    """Largest difference from the reference on small inputs, relative to what the type can hold: below 1 is agreement."""
+    """Largest difference from the reference on small inputs, in units of what the type can hold; 1 is agreement."""
     make = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:

@@ -1,7 +1,7 @@
 """The compiled operators as `torch.library` operators: shapes for torch.compile, and derivatives of any order.
 
-The gradient of `upfirdn2d` is `upfirdn2d`. That of `bias_act` is one more fused pass; where it is to be differentiated in
-turn (R1, path length), it is the same formula in plain torch operations.
+The gradient of `upfirdn2d` is `upfirdn2d`. That of `bias_act` is one more fused pass; where it is to be differentiated
+in turn (R1, path length), it is the same formula in plain torch operations.
 """
 
 from __future__ import annotations
