@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from sgmatte.errors import UsageError
 from sgmatte.generator import MobileGenerator
 from sgmatte.invert import Schedule, Stage, inverted, pixel_distance
-from sgmatte.nn.mobilestylegan import Config, Mapping, Synthesis
+from sgmatte.nn.mobilestylegan import Config, Head, Mapping, Synthesis
 from sgmatte.nn.perceptual import PerceptualDistance
 
 SHORT = Schedule(w_plus=Stage(25, 0.2), noise=Stage(25, 0.05, 0.05), fine=Stage(15, 0.02, 0.05), drift=0, noise_drift=0)
@@ -22,6 +22,7 @@ def pair():
     mapping = Mapping(12, 2).eval().requires_grad_(False)
     full = Synthesis(Config(latent=12, constant=16, blocks=(16, 8))).eval().requires_grad_(False)
     short = full.shortened(16)
+    short.head = Head(12, 16)  # one without hidden layers: its contrast is one factor
     short.requires_grad_(False)
     for module in (*full.modules(), *short.head.modules()):  # random networks hardly listen to w: make them
         for name in ("up", "modulation"):

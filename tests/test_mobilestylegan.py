@@ -6,22 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sgmatte import zoo
-from sgmatte.errors import WeightError
-from sgmatte.generator import WEIGHT, load_networks
 from sgmatte.nn.mobilestylegan import (
-    STENCILS,
     Config,
-    Head,
-    Mapping,
+    ShortHead,
     Synthesis,
     _Pointwise,
-    context,
     haar_synthesis,
-    mapping_from,
-    synthesis_from,
 )
-from sgmatte.nn.openvino_ir import read_graph
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = Config(latent=6, constant=8, blocks=(8, 4))
@@ -185,107 +176,18 @@ def test_haar_synthesis_is_the_graphs_wavelet():
     torch.testing.assert_close(haar_synthesis(x), wavelet_filters(x))
 
 
-def test_wide_head_is_a_modulated_3x3_convolution():
+def test_short_head_is_three_modulated_convolutions_beside_a_linear_one():
     torch.manual_seed(2)
-    head = Head(6, 5, wide=True)
-    x, w = torch.randn(2, 5, 4, 4), torch.randn(2, 6)
-    kernel = torch.einsum("okc,kyx->ocyx", head.weight.view(12, 4, 5), STENCILS[:, 0])
-    modulated = F.pad(x * head.modulation(w)[:, :, None, None], (1, 1, 1, 1), mode="replicate")
-    expected = haar_synthesis(F.conv2d(modulated, kernel, head.bias))
+    head = ShortHead(6, 5, hidden=4).requires_grad_(False)
+    head.centre.normal_()
+    head.scale.uniform_(0.5, 2)
+    head.first_bias.normal_()
+    head.second_bias.normal_()
+    x, w = torch.randn(2, 5, 7, 6), torch.randn(2, 6)
+    first, second, last = (style(w - head.centre)[:, :, None, None] for style in head.modulations)
+    features = x * head.scale[:, None, None] * first
+    linear = F.conv2d(features, head.first[4:, :, None, None], head.first_bias[4:])
+    hidden = F.leaky_relu(F.conv2d(features, head.first[:4, :, None, None], head.first_bias[:4]), 0.2)
+    hidden = F.leaky_relu(F.conv2d(hidden * second, head.second, head.second_bias, padding=1), 0.2)
+    expected = haar_synthesis(linear + F.conv2d(hidden * last, head.last[:, :, None, None]))
     torch.testing.assert_close(head(x, w), expected, atol=1e-5, rtol=1e-5)
-
-
-def test_context_of_a_ramp():
-    ramp = torch.arange(5.0).expand(1, 1, 4, 5)
-    here, rightwards, downwards, around = context(ramp)[0, :, 1].tolist()
-    assert here == [0, 1, 2, 3, 4]
-    assert rightwards == [3, 6, 6, 6, 3]  # three rows, two columns apart; the border is repeated
-    assert downwards == [0, 0, 0, 0, 0]
-    assert around == [3, 9, 18, 27, 33]
-    assert torch.equal(context(ramp, 2, (1, 0)), context(ramp)[:, :, 1::2, ::2])
-
-
-@pytest.mark.parametrize(("blocks", "size", "layers", "maps"), [(5, 256, 17, 11), (6, 512, 20, 13), (7, 1024, 23, 15)])
-def test_rows_and_maps_of_each_size(blocks, size, layers, maps):
-    config = Config(blocks=(4,) * blocks)
-    assert (config.size, config.layers, len(config.noise_shapes)) == (size, layers, maps)
-    assert config.noise_shapes[-1] == (1, 1, size // 2, size // 2)
-
-
-def test_shortened_network_shares_the_trunk(tiny):
-    short = tiny.shortened(16)
-    w_plus = torch.randn(1, TINY.layers, TINY.latent)
-    whole = tiny.features(w_plus, tiny.noise)
-    part = short.features(w_plus[:, : short.config.layers], short.noise)
-    assert short.config.size == 16
-    assert torch.equal(part[-1], whole[1])
-    assert short.blocks[0].conv1.pointwise is tiny.blocks[0].conv1.pointwise
-
-
-def test_ir_round_trip(tiny, tmp_path):
-    read = synthesis_from(read_graph(*written_synthesis(tiny, tmp_path)))
-    assert read.config == TINY
-    for key, value in tiny.state_dict().items():
-        torch.testing.assert_close(read.state_dict()[key], value, msg=key)
-
-
-def test_mapping_from_ir_is_pixel_norm_and_leaky_layers(tmp_path):
-    torch.manual_seed(3)
-    network = Mapping(6, 3)
-    read = mapping_from(read_graph(*written_mapping(network, tmp_path)))
-    z = torch.randn(4, 6)
-    x = z / (z.square().mean(1, keepdim=True) + 1e-8).sqrt()
-    for layer in network.layers:
-        x = F.leaky_relu(x @ layer.weight.T + layer.bias, 0.2) * math.sqrt(2)
-    torch.testing.assert_close(read(z), x)
-
-
-def test_another_network_is_told_apart(tiny, tmp_path):
-    graph = read_graph(*written_mapping(Mapping(6, 2), tmp_path))
-    with pytest.raises(WeightError, match=r"network\.xml: no layer named 'm\.input\.input'"):
-        synthesis_from(graph)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("<?xml", "<!DOCTYPE net [<!ENTITY a 'aaaa'>]><?xml", "document type"),
-        ('offset="0"', 'offset="4000000000"', "ends at byte"),
-        ('offset="0"', 'offset="-4"', "not a natural number"),
-        ('shape="6, 6"', 'shape="6, 7"', "do not agree"),
-        ('shape="6, 6"', f'shape="{", ".join("1" * 40)}"', "do not agree"),
-        ('size="144"', 'size="1e9"', "not a natural number"),
-        ('element_type="f32"', 'element_type="u1"', "has type u1"),
-        ('from-layer="0"', 'from-layer="999"', "edges from nowhere"),
-        ("</net>", "", "not readable as XML"),
-    ],
-)
-def test_hostile_graphs_are_refused(tmp_path, old, new, message):
-    xml, binary = written_mapping(Mapping(6, 1), tmp_path)
-    text = xml.read_text()
-    assert old in text
-    xml.write_text(text.replace(old, new, 1))
-    with pytest.raises(WeightError, match=message):
-        read_graph(xml, binary)
-
-
-def test_truncated_constants_and_missing_files_are_refused(tmp_path):
-    xml, binary = written_mapping(Mapping(6, 1), tmp_path)
-    binary.write_bytes(binary.read_bytes()[:-1])
-    with pytest.raises(WeightError, match="ends at byte"):
-        read_graph(xml, binary)
-    binary.unlink()
-    with pytest.raises(WeightError, match=r"network\.bin: cannot be read"):
-        read_graph(xml, binary)
-
-
-@pytest.mark.skipif(not zoo.present(WEIGHT), reason=f"needs `sgmatte weights fetch {WEIGHT}`")
-def test_published_network_draws_what_its_original_drew():
-    mapping, synthesis = load_networks()
-    golden = np.load(GOLDEN / "mobilestylegan.npz")
-    with torch.inference_mode():
-        w = mapping(torch.from_numpy(golden["z"]))
-        image = synthesis(w[:1, None].expand(-1, synthesis.config.layers, -1))
-    np.testing.assert_allclose(w, golden["w"], atol=1e-4)
-    np.testing.assert_allclose(image[:, :, 500:532, 500:532], golden["crop"][:1], atol=1e-3)
-    np.testing.assert_allclose(F.avg_pool2d(image, 4), golden["image_mean4"][:1], atol=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -185,12 +186,14 @@ def head(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Default: mobilestylegan-head-SIZE.safetensors.")
     ] = None,
-    pictures: Annotated[int, typer.Option(help="Pictures that the whole network draws; both sizes share them.")] = 1200,
-    rounds: Annotated[int, typer.Option(help="Of 20 steps of L-BFGS each.")] = 5,
+    pictures: Annotated[int, typer.Option(help="Pictures that the whole network draws; both sizes share them.")] = 2000,
+    steps: int = 6000,
+    batch: int = 8,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
 ) -> None:
-    """Fit an output head that draws smaller pictures, from the whole generator's own.
+    """Train an output head that draws smaller pictures, on the whole generator's own.
 
     Example: sgmatte train head --size 256 --run runs/head
     """
@@ -198,12 +201,54 @@ def head(
     from sgmatte.cli.messages import Screen
     from sgmatte.device import chosen_device
     from sgmatte.generator import HEADS, load_networks
-    from sgmatte.train.head import trained_head, write_moments
+    from sgmatte.train.head import trained_head, write_pictures
+    from sgmatte.train.loop import Recipe
 
-    mapping, synthesis = load_networks(chosen_device(device).torch, exact=False)
+    chosen = chosen_device(device).torch
+    mapping, synthesis = load_networks(chosen, exact=False)
     with Screen().progress() as observe:
-        files = write_moments(
-            mapping, synthesis, tuple(HEADS), run, pictures, seed, lambda *at: observe("pictures", *at)
+        files = write_pictures(
+            mapping, synthesis, tuple(HEADS), run / "pictures", pictures, seed, lambda *at: observe("pictures", *at)
         )
-    trained = trained_head(files, size, rounds=rounds, observe=training_lines())
+    recipe = Recipe(
+        steps, batch, lr, betas=(0.9, 0.99), ema=0.998, bf16=False, seed=seed, workers=0, validate_every=2000
+    )
+    trained = trained_head(files, size, recipe, run / str(size), device=chosen, observe=training_lines())
     zoo.save_weights(out or Path(f"mobilestylegan-head-{size}.safetensors"), trained.state_dict(), {"size": size})
+
+
+@app.command("generator")
+def generator(
+    run: RunFolder,
+    out: WeightsOut = Path("stylegan2-portrait-256.safetensors"),
+    effort: Annotated[float, typer.Option(help="Multiplies the steps of every lesson.", min=0)] = 1.0,
+    seed: Seed = 0,
+    device: DeviceChoice = "auto",
+) -> None:
+    """Train a small StyleGAN2 that shares its W with MobileStyleGAN, its teacher.
+
+    Example: sgmatte train generator --run runs/generator
+    """
+    from sgmatte import zoo
+    from sgmatte.device import chosen_device
+    from sgmatte.generator import load_mobilestylegan
+    from sgmatte.nn.perceptual import perceptual_distance
+    from sgmatte.train.generator import Teacher, trained_generator
+
+    chosen = chosen_device(device).torch
+    teacher = Teacher(load_mobilestylegan(256, chosen, exact=False))
+
+    def lesson_lines(name: str) -> Callable[[int, int, Mapping[str, float]], None]:
+        errors.print(f"lesson {name}", markup=False)
+        return training_lines()
+
+    trained = trained_generator(
+        teacher,
+        run,
+        effort=effort,
+        seed=seed,
+        perceptual=perceptual_distance("auto", chosen),
+        device=chosen,
+        observe=lesson_lines,
+    )
+    zoo.save_weights(out, trained.state_dict(), trained.config)

@@ -175,46 +175,62 @@ class Block(nn.Module):
         return self.conv2(self.conv1(x, w[1], noise[0]), w[2], noise[1])
 
 
-STENCILS = torch.tensor(
-    [
-        [[0, 0, 0], [0, 1, 0], [0, 0, 0]],  # the pixel
-        [[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]],  # the slope rightwards
-        [[-1, -1, -1], [0, 0, 0], [1, 1, 1]],  # and downwards
-        [[1, 1, 1], [1, 1, 1], [1, 1, 1]],  # the neighbourhood
-    ]
-).float()[:, None]
-
-
-def context(x: Tensor, step: int = 1, first: tuple[int, int] = (0, 0)) -> Tensor:
-    """What each stencil sees at every `step`-th place, from row and column `first` on.
-
-    (N, C, H, W) -> (N, 4C, H / step, W / step), the stencils of one channel side by side.
-    """
-    kernel = STENCILS.to(x).repeat(x.shape[1], 1, 1, 1)
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")[:, :, first[0] :, first[1] :]
-    return F.conv2d(padded, kernel, stride=step, groups=x.shape[1])
-
-
 class Head(nn.Module):
-    """Hidden features (N, C, r, r) -> image (N, 3, 2r, 2r) in about [-1, 1], by way of its 12 wavelet coefficients.
+    """Hidden features (N, C, r, r) -> image (N, 3, 2r, 2r) in about [-1, 1], by way of its 12 wavelet coefficients: a
+    modulated 1x1 convolution."""
 
-    A modulated 1x1 convolution, as published. In a `wide` one each coefficient is a sum over what the stencils see of
-    the features; they are applied after the convolution, to 48 channels in place of C, which is the same.
-    """
-
-    def __init__(self, latent: int, channels: int, wide: bool = False) -> None:
+    def __init__(self, latent: int, channels: int) -> None:
         super().__init__()
         self.modulation = nn.Linear(latent, channels)
-        self.weight = nn.Parameter(torch.randn(12 * (len(STENCILS) if wide else 1), channels) / math.sqrt(channels))
+        self.weight = nn.Parameter(torch.randn(12, channels) / math.sqrt(channels))
         self.bias = nn.Parameter(torch.zeros(12))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        no_noise, no_bias = self.bias.new_zeros(1, 1, *x.shape[2:]), self.bias.new_zeros(len(self.weight))
-        y = _Pointwise.apply(x, self.modulation(w), self.weight, no_noise, no_bias, 1.0).float()
-        if len(self.weight) > 12:
-            kernel = STENCILS.to(y).view(1, -1, 3, 3).expand(12, -1, -1, -1)
-            y = F.conv2d(F.pad(y, (1, 1, 1, 1), mode="replicate"), kernel, groups=12)
-        return haar_synthesis(y + self.bias[:, None, None])
+        no_noise, no_bias = self.bias.new_zeros(1, 1, *x.shape[2:]), self.bias.new_zeros(12)
+        y = _Pointwise.apply(x, self.modulation(w), self.weight, no_noise, no_bias, 1.0)
+        return haar_synthesis(y.float() + self.bias[:, None, None])
+
+
+class ShortHead(nn.Module):
+    """What `Head` is to the whole network, for a trunk that stops early: its input and output are those of `Head`.
+
+    A hidden layer that sees a pixel's neighbours stands for the blocks that are not there; a linear path runs beside
+    it. Every convolution is modulated, by w around its mean (`centre`), and features enter with a mean square of 1
+    (`scale`), without which Adam would hardly move some of them.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, latent: int, channels: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(latent))
+        self.register_buffer("scale", torch.ones(channels))
+        self.modulations = nn.ModuleList(_style(latent, count) for count in (channels, hidden, hidden))
+        self.first = nn.Parameter(torch.randn(hidden + 12, channels) / math.sqrt(channels))
+        self.first_bias = nn.Parameter(torch.zeros(hidden + 12))
+        self.second = nn.Parameter(torch.randn(hidden, hidden, 3, 3) / math.sqrt(9 * hidden))
+        self.second_bias = nn.Parameter(torch.zeros(hidden))
+        self.last = nn.Parameter(torch.randn(12, hidden) / math.sqrt(hidden))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        first, second, last = (modulation(w - self.centre) for modulation in self.modulations)
+        none = self.scale.new_zeros(1, 1, *x.shape[2:])
+        y = _Pointwise.apply(x, first * self.scale, self.first, none, self.first_bias, 1.0)
+        hidden, linear = y.split((y.shape[1] - 12, 12), dim=1)
+        hidden = F.leaky_relu(hidden, SLOPE) * second[:, :, None, None].to(y.dtype)
+        hidden = F.conv2d(hidden, self.second.to(y.dtype), self.second_bias.to(y.dtype), padding=1)
+        hidden = F.leaky_relu(hidden, SLOPE)
+        detail = _Pointwise.apply(hidden, last, self.last, none, self.scale.new_zeros(12), 1.0)
+        return haar_synthesis(linear.float() + detail.float())
+
+
+def _style(latent: int, channels: int) -> nn.Linear:
+    """w -> a factor for each channel, at first about 1."""
+    linear = nn.Linear(latent, channels)
+    nn.init.normal_(linear.weight, std=0.01)
+    nn.init.ones_(linear.bias)
+    return linear
 
 
 class Synthesis(nn.Module):
@@ -230,7 +246,7 @@ class Synthesis(nn.Module):
         self.first = FirstConvolution(config.latent, config.constant)
         widths = (config.constant, *config.blocks)
         self.blocks = nn.ModuleList(Block(config.latent, inputs, outputs) for inputs, outputs in pairwise(widths))
-        self.head = Head(config.latent, widths[-1])
+        self.head: Head | ShortHead = Head(config.latent, widths[-1])
         for k, shape in enumerate(config.noise_shapes):
             self.register_buffer(f"noise_{k}", torch.zeros(shape))
 
@@ -257,7 +273,7 @@ class Synthesis(nn.Module):
             short = Synthesis(replace(self.config, blocks=self.config.blocks[:count]))
         short.first, short.blocks = self.first, self.blocks[:count]
         short.fast = self.fast
-        short.head = Head(self.config.latent, self.config.blocks[count - 1], wide=True)
+        short.head = ShortHead(self.config.latent, self.config.blocks[count - 1])
         for k in range(len(short.noise)):
             short.register_buffer(f"noise_{k}", self.noise[k])
         return short.eval()

@@ -90,7 +90,10 @@ def fit(
     """
     device = device or torch.device("cpu")
     folder.mkdir(parents=True, exist_ok=True)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(device)
+    for parameter in model.parameters():
+        if parameter.ndim == 4:  # convolutions; Module.to would refuse the 5-dimensional ones of StyleGAN2
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     average = AveragedModel(model, multi_avg_fn=moving_average(recipe.ema), use_buffers=True)
     optimizer = torch.optim.AdamW(
         (p for p in model.parameters() if p.requires_grad),
