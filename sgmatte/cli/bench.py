@@ -306,3 +306,60 @@ def invert(
             f"{one['seconds']:.1f} s"
         )
     screen.result({"generator": network.name, "size": size, "seed": seed, "mean": mean, "each": each})
+
+
+@app.command()
+def ops(
+    size: Annotated[int, typer.Option(help="Side of the features.", min=8)] = 512,
+    channels: Annotated[int, typer.Option(help="Channels of the features.", min=1)] = 64,
+    tries: Annotated[int, typer.Option(help="The shortest of so many counts.", min=1)] = 5,
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Operators: milliseconds of the compiled ones and of plain torch, by turns, for both types and memory formats.
+
+    Example: sgmatte bench ops
+    """
+    from sgmatte.bench.ops import timings
+    from sgmatte.device import chosen_device
+    from sgmatte.ops import native
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    screen.device(chosen)
+    native.library(chosen.name)
+    rows = []
+    for row in timings(size, channels, chosen.torch, tries):
+        rows.append(row)
+        screen.line(
+            f"{row.name:22} {row.dtype:9} {row.order:13} {row.compiled:8.2f} ms, plain torch {row.reference:8.2f} ms: "
+            f"{row.ratio:.1f}x"
+        )
+    screen.result({"size": size, "channels": channels, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]})
+
+
+@app.command()
+def generator(
+    size: Annotated[int, typer.Option(help="Of the picture.", min=8)] = 1024,
+    multiplier: Annotated[int, typer.Option(help="Of the channels: 2 for config-f, 1 for config-e.", min=1)] = 2,
+    tries: Annotated[int, typer.Option(help="The shortest of so many counts.", min=1)] = 3,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """StyleGAN2 against its usual formulation, forward and back to W+ and noise maps on the CPU: time and memory.
+
+    Example: sgmatte bench generator --size 1024
+    """
+    from sgmatte.bench.generator import results
+    from sgmatte.device import Device
+
+    screen = Screen(quiet, json)
+    screen.device(Device("cpu", "this compares formulations on CPUs"))
+    rows = results(size, multiplier, tries)
+    for row in rows:
+        screen.line(
+            f"{row.variant:17} {row.seconds:7.3f} s ({row.speedup:.2f}x), peak {row.peak_mb:.0f} MB "
+            f"({row.peak_mb / max(rows[0].peak_mb, 1):.2f}), {row.in_convolutions:.0%} in convolutions, "
+            f"off by {row.error:.1e}"
+        )
+    screen.result({"size": size, "multiplier": multiplier, "rows": [asdict(row) for row in rows]})

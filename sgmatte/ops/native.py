@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from ctypes import POINTER, byref, c_float, c_int, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,8 +98,8 @@ class Library:
     def __init__(self, path: Path) -> None:
         try:
             self._library = ctypes.CDLL(str(path))
-            image = POINTER(_Image)
-            tail = [c_int, c_void_p]  # threads, stream
+            image: Any = POINTER(_Image)
+            tail: list[Any] = [c_int, c_void_p]  # threads, stream
             self._library.sgmatte_upfirdn2d.argtypes = [image, image, POINTER(_Resampling), *tail]
             self._library.sgmatte_bias_act.argtypes = [image, image, POINTER(_Activation), *tail]
             backward = [image, image, image, POINTER(_Activation), c_void_p, c_void_p, *tail]
@@ -202,7 +203,7 @@ def worst_disagreement(library: Library, device: str) -> float:
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
         for last in (False, True):
             given = x.to(dtype).contiguous(memory_format=memory_format(last))
-            leaves = [t.clone().requires_grad_() for t in (given, bias, noise, strength, scale)]
+            leaves: Any = [t.clone().requires_grad_() for t in (given, bias, noise, strength, scale)]
             with torch.enable_grad():
                 y = reference.bias_act(*leaves)
                 gradients = torch.autograd.grad(y, leaves, given)

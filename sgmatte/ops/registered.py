@@ -156,21 +156,20 @@ def _bias_act_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     _, to_bias, to_noise, to_strength, to_scale, _, _ = ctx.needs_input_grad
     if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
         dx, p, product = _plain_sums(*arguments)
-        per_channel, product, pixels = p.sum((2, 3)), product.sum((2, 3)), p.sum(1, keepdim=True)
+        sums, pixels = torch.stack((p.sum((2, 3)), product.sum((2, 3))), 2), p.sum(1, keepdim=True)
     else:
         channels, pixels = to_bias or to_scale, to_noise or to_strength
         dx, sums, pixels = torch.ops.sgmatte.bias_act_backward(*arguments, channels, pixels)
-        per_channel, product = sums.unbind(2) if to_bias or to_scale else (None, None)
     noise_gradient = None
     if to_noise:
         strong = pixels if noise_scale is None else pixels * noise_scale.view(1, 1, 1, 1)
         noise_gradient = strong.sum_to_size(noise.shape).to(noise.dtype)
     return (
         dx,
-        per_channel.sum(0).to(bias.dtype) if to_bias else None,
+        sums[..., 0].sum(0).to(bias.dtype) if to_bias else None,
         noise_gradient,
         (pixels * noise).sum().view(noise_scale.shape).to(noise_scale.dtype) if to_strength else None,
-        (product / scale).to(scale.dtype) if to_scale else None,
+        (sums[..., 1] / scale).to(scale.dtype) if to_scale else None,
         None,
         None,
     )
