@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import math
 import os
 import threading
 import time
@@ -22,7 +21,8 @@ import torch
 from torch import Tensor
 
 from sgmatte.errors import OperatorError, UsageError
-from sgmatte.ops import build, reference
+from sgmatte.ops import build
+from sgmatte.ops.check import worst_disagreement
 from sgmatte.ops.reference import Padding, Pair
 
 log = logging.getLogger("sgmatte.ops")
@@ -188,48 +188,6 @@ class Library:
 
 def _noise_stride(noise: Tensor | None) -> int:
     return 0 if noise is None or noise.shape[0] == 1 else noise.shape[2] * noise.shape[3]
-
-
-def worst_disagreement(library: Library, device: str) -> float:
-    """Largest difference from the reference on small inputs, in units of what the type can hold; 1 is agreement."""
-    make = torch.Generator().manual_seed(0)
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=make).to(device)
-
-    x, kernel, other = random(2, 19, 9, 11), random(4, 3), torch.tensor([1.0, 3.0, 3.0, 1.0], device=device)
-    bias, noise, strength, scale = random(19), random(2, 1, 9, 11), random(1), random(2, 19).abs() + 0.5
-    worst = 0.0
-    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
-        for last in (False, True):
-            given = x.to(dtype).contiguous(memory_format=memory_format(last))
-            leaves: Any = [t.clone().requires_grad_() for t in (given, bias, noise, strength, scale)]
-            with torch.enable_grad():
-                y = reference.bias_act(*leaves)
-                gradients = torch.autograd.grad(y, leaves, given)
-            ours = library.bias_act(given, bias, noise, strength, scale, 0.2, math.sqrt(2))
-            dx, channels, pixels = library.bias_act_backward(
-                given, y.detach(), bias, noise, strength, scale, 0.2, math.sqrt(2), True, True
-            )
-            pairs = [
-                (ours, y.detach()),
-                (dx, gradients[0]),
-                (channels[..., 0].sum(0), gradients[1]),
-                (strength * pixels, gradients[2]),
-                (channels[..., 1] / scale, gradients[4]),
-            ]
-            for taps, up, down, pad in (
-                (torch.outer(other, other), (1, 1), (1, 1), (1, 2, 1, 2)),
-                (torch.outer(other, other), (2, 2), (1, 1), (2, 1, 2, 1)),
-                (kernel, (1, 2), (2, 1), (2, -1, -2, 3)),
-            ):
-                expected = reference.upfirdn2d(given.float(), taps, up, down, pad)
-                pairs.append((library.upfirdn2d(given, taps, up, down, pad), expected))
-            for found, expected in pairs:
-                found, expected = found.float(), expected.float()
-                far = ((found - expected).abs().max() / expected.abs().max() / tolerance).item()
-                worst = max(worst, far) if far == far else math.inf
-    return worst
 
 
 @dataclass(frozen=True)
