@@ -118,14 +118,22 @@ def trimap_photo(path: Path, networks: Networks, observe: Observe = silent) -> t
     return photo, trimap
 
 
-def matte_photo(path: Path, networks: Networks, trimap_file: Path | None = None, observe: Observe = silent) -> Matte:
+def matte_photo(
+    path: Path,
+    networks: Networks,
+    trimap_file: Path | None = None,
+    observe: Observe = silent,
+    trimap_width: float | None = None,
+) -> Matte:
     """Photo file -> trimap -> alpha -> foreground colours, without enhancing.
+
+    `trimap_file` is a trimap, or with `trimap_width`, in pixels, a mask to make one of.
 
     Raises:
         PhotoError, TrimapError, WeightError: see `read_photo`, `read_trimap`, `zoo.path`.
     """
     photo = read_photo(path, networks.settings.max_pixels)
-    trimap = None if trimap_file is None else read_trimap(trimap_file, photo.size)
+    trimap = None if trimap_file is None else read_trimap(trimap_file, photo.size, trimap_width)
     return _matte(photo, photo.image, networks, observe, trimap)
 
 

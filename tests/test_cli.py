@@ -50,7 +50,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stands in for sgmatte.pipeline: reads and writes real files, computes nothing."""
 
-    def matte_photo(path: Path, networks: SimpleNamespace, trimap: Path | None, observe: Callable) -> SimpleNamespace:
+    def matte_photo(
+        path: Path, networks: SimpleNamespace, trimap: Path | None, observe: Callable, trimap_width: float | None
+    ) -> SimpleNamespace:
         found = photo.read_photo(path, networks.settings.max_pixels)
         observe("trimap", 0, 1)
         observe("alpha", 1, 1)

@@ -40,6 +40,14 @@ def matte(
         Path | None,
         typer.Option(help="Your own trimap (black, grey, white) in the photo's size.", show_default=False),
     ] = None,
+    trimap_width: Annotated[
+        float | None,
+        typer.Option(
+            help="--trimap is a mask or an alpha: all within this many pixels of its edge is unknown.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     cutout: Annotated[bool, typer.Option("--cutout", help="Write <stem>_cutout.png (RGBA) as well.")] = False,
     max_pixels: options.MaxPixels = options.MAX_PIXELS,
     device: options.DeviceChoice = "auto",
@@ -52,6 +60,8 @@ def matte(
     """
     if trimap is not None and len(photos) > 1:
         raise UsageError("--trimap belongs to a single photo")
+    if trimap_width is not None and trimap is None:
+        raise UsageError("--trimap-width makes a trimap of a mask: give the mask with --trimap")
     results = _results(photos, out, out_dir, ["alpha", "cutout"] if cutout else ["alpha"])
 
     from sgmatte.device import chosen_device
@@ -64,7 +74,7 @@ def matte(
     networks = Networks(Settings(model=model, max_pixels=max_pixels), chosen)
 
     def work(photo: Path, observe: Observe) -> dict[str, Any]:
-        result = matte_photo(photo, networks, trimap, observe)
+        result = matte_photo(photo, networks, trimap, observe, trimap_width)
         for kind, file in results[photo].items():
             write_image(file, getattr(result, kind))
         return {
