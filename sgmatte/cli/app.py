@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sgmatte import __version__
-from sgmatte.cli import bench, doctor, enhance, matte, train, weights
+from sgmatte.cli import bench, doctor, enhance, evaluate, matte, train, weights
 from sgmatte.cli.messages import error_line
 from sgmatte.errors import SgmatteError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command()(enhance.enhance)
 app.command()(matte.matte)
 app.command()(matte.trimap)
+app.command()(evaluate.evaluate)
 app.command()(doctor.doctor)
 app.add_typer(weights.app, name="weights", help="The trained weights: list, fetch, verify, find.")
 app.add_typer(train.app, name="train", help="Train the networks that sgmatte ships, on your own data.")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from sgmatte.device import Device
 
 Observe = Callable[[str, int, int], None]
@@ -40,6 +42,11 @@ class Screen:
         """A result for people, on stdout."""
         if not self.quiet and not self.json:
             print(message)
+
+    def table(self, table: Table) -> None:
+        """`line`, for several of them in columns; names in it are data, wherever they hold brackets."""
+        if not self.quiet and not self.json:
+            Console(highlight=False, markup=False).print(table)
 
     def result(self, value: Mapping[str, Any]) -> None:
         """A result for scripts: one line of JSON on stdout with `--json`, else nothing."""
