@@ -49,6 +49,21 @@ def test_width_scales_every_layer(width, millions):
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
+@pytest.mark.parametrize("width", [0.5, 0.25])
+def test_groups_of_a_narrow_network_are_as_large_as_the_official_ones(width):
+    with torch.device("meta"):
+        official, narrow = AlphaGAN(), AlphaGAN(width)
+    sizes = [
+        [
+            module.num_channels // module.num_groups
+            for module in network.modules()
+            if isinstance(module, torch.nn.GroupNorm)
+        ]
+        for network in (official, narrow)
+    ]
+    assert sizes[0] == sizes[1]
+
+
 def test_gradients_reach_the_photo_and_every_weight():
     torch.manual_seed(0)
     network = AlphaGAN(0.1)

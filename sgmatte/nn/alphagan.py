@@ -20,10 +20,33 @@ from sgmatte.nn.gca import MEAN, STD
 from sgmatte.nn.resnet import EXPANSION, AtrousConv, stage
 
 STRIDE = 8  # image sides must be multiples of this
-GROUPS = 32  # of group norm, or as many as divide the channels of a compact network
+GROUPS = 32  # of group norm at width 1
 CHANNEL_STEP = 8  # the channels of a compact network are multiples of this
 
 Dilated = Literal["every", "first"]
+
+
+class Layers:
+    """Layers of a network of some width.
+
+    Group norm has fewer groups in a narrow network, not smaller ones: the image pooling normalises single numbers, of
+    which a group of two would keep no more than which is larger.
+    """
+
+    def __init__(self, width: float) -> None:
+        self.width = width
+        self.groups = 2 ** math.floor(math.log2(max(1, GROUPS * width)))
+
+    def channels(self, official: int) -> int:
+        return max(1, round(official * self.width / CHANNEL_STEP)) * CHANNEL_STEP
+
+    def norm(self, channels: int) -> nn.GroupNorm:
+        return nn.GroupNorm(math.gcd(self.groups, channels), channels)
+
+    def conv(self, inputs: int, outputs: int, kernel: int = 3) -> tuple[nn.Module, ...]:
+        """Convolution, group norm, ReLU."""
+        convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        return convolution, self.norm(outputs), nn.ReLU()
 
 
 class AlphaGAN(nn.Module):
@@ -38,8 +61,8 @@ class AlphaGAN(nn.Module):
     def __init__(self, width: float = 1.0, dilated: Dilated = "every") -> None:
         super().__init__()
         self.config: dict[str, Any] = {"width": width, "dilated": dilated}
-        self.encoder = Encoder(width, dilated)
-        self.decoder = Decoder(width)
+        self.encoder = Encoder(Layers(width), dilated)
+        self.decoder = Decoder(Layers(width))
         _initialise(self)
 
     def forward(self, image: Tensor, trimap: Tensor) -> Tensor:
@@ -70,10 +93,10 @@ class Encoder(nn.Module):
     Deep features at stride 8, those of stage 1 at stride 4, of the stem at stride 2, and where the stem's maxima were.
     """
 
-    def __init__(self, width: float, dilated: Dilated) -> None:
+    def __init__(self, layers: Layers, dilated: Dilated) -> None:
         super().__init__()
-        self.resnet50 = ResNet50(width, dilated)
-        self.aspp = Pyramid(EXPANSION * _channels(512, width), _channels(256, width))
+        self.resnet50 = ResNet50(layers, dilated)
+        self.aspp = Pyramid(layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         deep, quarter, half, maxima = self.resnet50(x)
@@ -83,15 +106,16 @@ class Encoder(nn.Module):
 class ResNet50(nn.Module):
     """ResNet-50 whose stages 3 and 4 stay at stride 8."""
 
-    def __init__(self, width: float, dilated: Dilated) -> None:
+    def __init__(self, layers: Layers, dilated: Dilated) -> None:
         super().__init__()
-        c1, c2, c3, c4 = (_channels(c, width) for c in (64, 128, 256, 512))
+        norm = layers.norm
+        c1, c2, c3, c4 = (layers.channels(c) for c in (64, 128, 256, 512))
         later = {"every": (2, 4), "first": (1, 1)}[dilated]
-        self.conv_1, self.bn1 = nn.Conv2d(4, c1, 7, stride=2, padding=3, bias=False), _norm(c1)
-        self.layer1 = stage(c1, c1, _norm, (1,) * 3)
-        self.layer2 = stage(EXPANSION * c1, c2, _norm, (1,) * 4, stride=2)
-        self.layer3 = stage(EXPANSION * c2, c3, _norm, (2, *(later[0],) * 5))
-        self.layer4 = stage(EXPANSION * c3, c4, _norm, (4, *(later[1],) * 2))
+        self.conv_1, self.bn1 = nn.Conv2d(4, c1, 7, stride=2, padding=3, bias=False), norm(c1)
+        self.layer1 = stage(c1, c1, norm, (1,) * 3)
+        self.layer2 = stage(EXPANSION * c1, c2, norm, (1,) * 4, stride=2)
+        self.layer3 = stage(EXPANSION * c2, c3, norm, (2, *(later[0],) * 5))
+        self.layer4 = stage(EXPANSION * c3, c4, norm, (4, *(later[1],) * 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         half = F.relu(self.bn1(self.conv_1(x)))
@@ -103,14 +127,15 @@ class ResNet50(nn.Module):
 class Pyramid(nn.Module):
     """Atrous spatial pyramid pooling: four dilations and the mean of the image, merged."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, layers: Layers) -> None:
         super().__init__()
-        self.aspp_1 = AtrousConv(inputs, outputs, 1, _norm)
-        self.aspp_6 = AtrousConv(inputs, outputs, 6, _norm)
-        self.aspp_12 = AtrousConv(inputs, outputs, 12, _norm)
-        self.aspp_18 = AtrousConv(inputs, outputs, 18, _norm)
-        self.image_pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), *_conv(inputs, outputs, 1))
-        self.conv1 = nn.Sequential(*_conv(5 * outputs, outputs, 1))
+        inputs, outputs, norm = EXPANSION * layers.channels(512), layers.channels(256), layers.norm
+        self.aspp_1 = AtrousConv(inputs, outputs, 1, norm)
+        self.aspp_6 = AtrousConv(inputs, outputs, 6, norm)
+        self.aspp_12 = AtrousConv(inputs, outputs, 12, norm)
+        self.aspp_18 = AtrousConv(inputs, outputs, 18, norm)
+        self.image_pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), *layers.conv(inputs, outputs, 1))
+        self.conv1 = nn.Sequential(*layers.conv(5 * outputs, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.image_pooling(x).expand(-1, -1, *x.shape[2:])
@@ -123,15 +148,16 @@ class Decoder(nn.Module):
     Each of the three meets a skip: stage 1, the stem, the photo itself.
     """
 
-    def __init__(self, width: float) -> None:
+    def __init__(self, layers: Layers) -> None:
         super().__init__()
-        c32, c64, c128, c256 = (_channels(c, width) for c in (32, 64, 128, 256))
-        self.skip_3 = nn.Sequential(*_conv(EXPANSION * c64, c64, 1))
-        self.deconv1_x = nn.Sequential(*_conv(c256 + c64, c256), *_conv(c256, c128), *_conv(c128, c64))
-        self.skip_2 = nn.Sequential(*_conv(c64, c32, 1))
+        conv, norm = layers.conv, layers.norm
+        c32, c64, c128, c256 = (layers.channels(c) for c in (32, 64, 128, 256))
+        self.skip_3 = nn.Sequential(*conv(EXPANSION * c64, c64, 1))
+        self.deconv1_x = nn.Sequential(*conv(c256 + c64, c256), *conv(c256, c128), *conv(c128, c64))
+        self.skip_2 = nn.Sequential(*conv(c64, c32, 1))
         doubling = nn.ConvTranspose2d(c64, c64, 3, stride=2, padding=1, output_padding=1, bias=False)
-        self.deconv2_x = nn.Sequential(*_conv(c64 + c32, c64), doubling, _norm(c64), nn.ReLU(), *_conv(c64, c32))
-        self.deconv3_x = nn.Sequential(*_conv(c32 + 3, c32), *_conv(c32, c32))
+        self.deconv2_x = nn.Sequential(*conv(c64 + c32, c64), doubling, norm(c64), nn.ReLU(), *conv(c64, c32))
+        self.deconv3_x = nn.Sequential(*conv(c32 + 3, c32), *conv(c32, c32))
         self.deconv4_x = nn.Sequential(nn.Conv2d(c32, 1, 3, padding=1, bias=False))
 
     def forward(self, deep: Tensor, quarter: Tensor, half: Tensor, maxima: Tensor, photo: Tensor) -> Tensor:
@@ -152,7 +178,7 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"width": width}
-        c1, c2, c3, c4 = (_channels(c, width) for c in (64, 128, 256, 512))
+        c1, c2, c3, c4 = (Layers(width).channels(c) for c in (64, 128, 256, 512))
         self.model = nn.Sequential(
             *(nn.Conv2d(4, c1, 4, stride=2, padding=1), nn.LeakyReLU(0.2)),
             *(nn.Conv2d(c1, c2, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(c2), nn.LeakyReLU(0.2)),
@@ -169,18 +195,6 @@ class PatchDiscriminator(nn.Module):
             trimap: (N, 1, H, W) int64, 0 background, 1 unknown, 2 foreground.
         """
         return self.model(network_input(image, trimap))
-
-
-def _channels(official: int, width: float) -> int:
-    return max(1, round(official * width / CHANNEL_STEP)) * CHANNEL_STEP
-
-
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
-
-
-def _conv(inputs: int, outputs: int, kernel: int = 3) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), _norm(outputs), nn.ReLU()
 
 
 def _initialise(network: nn.Module) -> None:
