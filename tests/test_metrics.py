@@ -154,6 +154,52 @@ def test_levels_are_exact_in_every_precision():
             assert connectivity_error(level, other) == 0
 
 
+def largest_by_flooding(mask):
+    """The largest 4-connected set of (y, x) in nested lists of bools, the first of equals."""
+    left = {(y, x) for y, line in enumerate(mask) for x, inside in enumerate(line) if inside}
+    best = set()
+    for start in sorted(left):
+        if start not in left:
+            continue
+        region, border = {start}, [start]
+        left.discard(start)
+        while border:
+            y, x = border.pop()
+            for near in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                if near in left:
+                    left.discard(near)
+                    region.add(near)
+                    border.append(near)
+        if len(region) > len(best):
+            best = region
+    return best
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_connectivity_is_that_of_plain_loops(seed):
+    rng = np.random.default_rng(seed)
+    truth, alpha = rng.integers(0, 256, (2, 12, 15)) / 255  # hardly connected, so that every level matters
+    truth[2:9, 3:11], alpha[3:10, 2:11] = 1, 1
+    level = {(y, x): 1.0 for y in range(12) for x in range(15)}
+    inside = set(level)
+    for tenths in range(1, 11):
+        both = [
+            [min(a, t) >= tenths / 10 for a, t in zip(*lines, strict=True)] for lines in zip(alpha, truth, strict=True)
+        ]
+        body = largest_by_flooding(both)
+        for left in inside - body:
+            level[left] = (tenths - 1) / 10
+        inside &= body
+
+    def phi(value, base):
+        return 1 - (value - base if value - base >= 0.15 else 0)
+
+    wanted = sum(abs(phi(alpha[at], base) - phi(truth[at], base)) for at, base in level.items())
+    found = connectivity_error(*(torch.from_numpy(each)[None, None] for each in (alpha, truth)))
+    assert found == pytest.approx(wanted / 1000)
+    assert 0 < found < sad(*(torch.from_numpy(each)[None, None] for each in (alpha, truth))) * 1.5
+
+
 # --- all of them
 
 
