@@ -197,10 +197,11 @@ class PatchDiscriminator(nn.Module):
         return self.model(network_input(image, trimap))
 
 
-def _initialise(network: nn.Module) -> None:
-    """He initialisation; residual branches start at zero, so the network begins shallow."""
+def _initialise(network: AlphaGAN) -> None:
+    """He initialisation; residual branches start at zero, so the network begins shallow, and alpha starts near 1/2."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif name.endswith("bn3") and isinstance(module, nn.GroupNorm):
             nn.init.zeros_(module.weight)
+    nn.init.normal_(network.decoder.deconv4_x.get_parameter("0.weight"), std=0.01)
