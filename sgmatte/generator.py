@@ -237,3 +237,11 @@ def load_generator(
     """
     found, side = chosen_generator(name, size)
     return GENERATORS[found].load(side, device, exact)
+
+
+def weight_hashes(name: str, size: int) -> dict[str, str]:
+    """sha256 of each weight file that the generator `name` draws pictures of `size` with, by the file's name."""
+    weights = [GENERATORS[name].weight]
+    if name == "mobilestylegan" and size in HEADS:
+        weights.append(HEADS[size])
+    return {file.name: file.sha256 for weight in weights for file in zoo.record(weight).files}

@@ -116,6 +116,15 @@ def inverted(
     return Inversion(w_plus, noise, image, after_w, psnr(image.clamp(0, 1), crop), progress.rows, seconds)
 
 
+@torch.no_grad()
+def inversion_at(generator: Generator, w_plus: Tensor, noise: Sequence[Tensor], crop: Tensor) -> Inversion:
+    """An inversion made before, on the crop's device: nothing is optimised."""
+    w_plus, maps = w_plus.to(crop.device), [m.to(crop.device) for m in noise]
+    image = generator.synthesis(w_plus, maps)
+    reached = psnr(image.clamp(0, 1), crop)
+    return Inversion(w_plus, maps, image, reached, reached, [], 0.0)
+
+
 @dataclass(frozen=True)
 class Axes:
     """Principal axes of W: the columns of `basis` (512, 512), each as long as the standard deviation along it."""

@@ -22,8 +22,9 @@ from sgmatte.enhance.losses import LossWeights
 from sgmatte.enhance.optimise import Enhancement, Optimisation, enhanced, working_scene
 from sgmatte.face import Quad, chosen_face, crop_of, detected_faces, ffhq_quad
 from sgmatte.foreground import estimated_foreground
-from sgmatte.generator import Generator, load_generator
-from sgmatte.invert import Inversion, inverted
+from sgmatte.generator import Generator, chosen_generator, load_generator, weight_hashes
+from sgmatte.invert import Inversion, inversion_at, inverted
+from sgmatte.latents import Latents, Origin, checked_latents, latent_file
 from sgmatte.matte import MattingModel, matting_model
 from sgmatte.metrics import psnr
 from sgmatte.nn.critic import Critic, critic_model
@@ -49,6 +50,7 @@ class Settings:
     model: str = "gca"
     landmarks: str = "auto"
     face: int = 0  # 0 is the largest
+    latents: Path | None = None  # a latent file, or a folder of them, in place of the inversion
     whole: bool = False  # invert the whole photo, as the paper does, instead of an aligned face crop
     perceptual: str = "auto"
     backgrounds: Path | None = None  # photos for the composites of the adversarial loss; without them they are made up
@@ -141,25 +143,15 @@ def enhance_photo(path: Path, networks: Networks, observe: Observe = silent) -> 
     """Photo file -> face -> inversion -> enhancement -> trimap -> alpha -> cut-out (SMPEG, figure 2).
 
     Raises:
-        PhotoError, NoFaceError, UsageError, WeightError: see the stages.
+        PhotoError, NoFaceError, UsageError, WeightError, DataError: see the stages.
     """
     settings, device = networks.settings, networks.device.torch
     clock = _Clock()
     photo = read_photo(path, settings.max_pixels)
     image = photo.image.to(device)
 
-    clock.start("face")
-    observe("face", 0, 1)
-    quad = face_quad(image, settings)
-    crop = crop_of(image, quad, settings.size)
-
     clock.start("inversion")
-    inversion = inverted(
-        networks.generator,
-        crop,
-        networks.perceptual,
-        observe=lambda step, steps, row: observe("inversion", step, steps),
-    )
+    quad, inversion = (_kept if settings.latents else _found)(photo, image, networks, observe)
 
     clock.start("enhancement")
     scene = working_scene(image, quad, settings.size, networks, seed=settings.seed, backgrounds=settings.backgrounds)
@@ -179,6 +171,45 @@ def enhance_photo(path: Path, networks: Networks, observe: Observe = silent) -> 
     clock.stop()
     report = _report(networks, image, delivered, quad, inversion, enhancement, clock.seconds)
     return Enhanced(delivered.cpu(), matte, report)
+
+
+def invert_photo(path: Path, networks: Networks, observe: Observe = silent) -> tuple[Latents, Inversion]:
+    """Photo file -> face -> inversion, and no further.
+
+    Raises:
+        PhotoError, NoFaceError, UsageError, WeightError: see the stages.
+    """
+    photo = read_photo(path, networks.settings.max_pixels)
+    quad, inversion = _found(photo, photo.image.to(networks.device.torch), networks, observe)
+    return Latents(inversion.w_plus, inversion.noise, quad, _origin(photo, networks)), inversion
+
+
+def _found(photo: Photo, image: Tensor, networks: Networks, observe: Observe) -> tuple[Quad, Inversion]:
+    """What the generator is to draw, and the latents that draw it."""
+    observe("face", 0, 1)
+    quad = face_quad(image, networks.settings)
+    return quad, inverted(
+        networks.generator,
+        crop_of(image, quad, networks.settings.size),
+        networks.perceptual,
+        observe=lambda step, steps, row: observe("inversion", step, steps),
+    )
+
+
+def _kept(photo: Photo, image: Tensor, networks: Networks, observe: Observe) -> tuple[Quad, Inversion]:
+    """The same, from a latent file."""
+    assert networks.settings.latents
+    generator = networks.generator
+    shapes = (1, generator.layers, generator.mean_w(1).shape[1]), *generator.noise_shapes
+    latents = checked_latents(latent_file(networks.settings.latents, photo.path), _origin(photo, networks), shapes)
+    crop = crop_of(image, latents.quad, networks.settings.size)
+    return latents.quad, inversion_at(generator, latents.w_plus, latents.noise, crop)
+
+
+def _origin(photo: Photo, networks: Networks) -> Origin:
+    name, size = chosen_generator(networks.settings.generator, networks.settings.size)
+    height, width = photo.image.shape[2:]
+    return Origin(name, size, weight_hashes(name, size), (width, height))
 
 
 def face_quad(image: Tensor, settings: Settings) -> Quad:
@@ -256,7 +287,9 @@ def _report(
         "device": {"name": networks.device.name, "reason": networks.device.reason},
         "generator": networks.generator.name,
         "weights": {name: {file.name: file.sha256 for file in zoo.record(name).files} for name in zoo.used()},
-        "settings": {**asdict(networks.settings), "backgrounds": str(networks.settings.backgrounds or "") or None},
+        "settings": {
+            key: str(value) if isinstance(value, Path) else value for key, value in asdict(networks.settings).items()
+        },
         "quad": [[round(value, 3) for value in corner] for corner in quad.corners],
         "psnr": {
             "inversion_after_w_plus": inversion.psnr_after_w,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sgmatte import __version__
-from sgmatte.cli import bench, doctor, enhance, evaluate, matte, train, weights
+from sgmatte.cli import bench, doctor, enhance, evaluate, invert, matte, train, weights
 from sgmatte.cli.messages import error_line
 from sgmatte.errors import SgmatteError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Portrait enhancement and matting: a photo of a person in, a clean cut-out out.",
 )
 app.command()(enhance.enhance)
+app.command()(invert.invert)
 app.command()(matte.matte)
 app.command()(matte.trimap)
 app.command()(evaluate.evaluate)

@@ -33,6 +33,10 @@ def enhance(
     out_dir: options.OutFolder = None,
     generator: options.GeneratorChoice = "auto",
     size: Size = None,
+    latents: Annotated[
+        Path | None,
+        typer.Option("--from", help="Latent file of `sgmatte invert`, or a folder of them: no inversion then."),
+    ] = None,
     optimise: Annotated[
         Literal["latent", "noise", "both"], typer.Option(help="What moves: W+, the noise maps or both.")
     ] = "both",
@@ -96,6 +100,7 @@ def enhance(
         model=model,
         landmarks=landmarks,
         face=face,
+        latents=latents,
         whole=whole,
         perceptual=perceptual,
         backgrounds=backgrounds,
