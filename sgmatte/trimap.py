@@ -12,7 +12,7 @@ from sgmatte import zoo
 from sgmatte.nn.deeplab import DeepLab
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
-SCALES = (5 / 6, 1, 4 / 3)  # of the working side, at each of which a photo and its mirror image are looked at
+SCALES = (2 / 3, 1, 3 / 2)  # of the working side, at each of which a photo and its mirror image are looked at
 MULTIPLE = 32  # the backbone's total stride
 
 
@@ -85,7 +85,8 @@ def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:
     """
     settings = zoo.config("deeplab.portrait")
     network = TrimapNetwork(zoo.load_into(DeepLab(), "deeplab.portrait"), **settings)
-    return network.to(device).eval().requires_grad_(False)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)
 
 
 def entropy(logits: Tensor) -> Tensor:
