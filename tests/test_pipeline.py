@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from sgmatte import invert, pipeline
+from sgmatte import invert, pipeline, zoo
 from sgmatte.device import chosen_device
 from sgmatte.enhance.optimise import Optimisation
 from sgmatte.errors import DataError, NoFaceError
@@ -55,6 +55,7 @@ def loaded():
 def networks(loaded, monkeypatch):
     quick = partial(invert.Schedule, w_plus=Stage(3, 0.3), noise=Stage(2, 0.1, 0.06))
     monkeypatch.setattr(invert, "Schedule", quick)
+    monkeypatch.setattr(zoo, "_used", {"gca.portrait"})  # other tests open weights of manifests of their own
     monkeypatch.setattr(pipeline, "weight_hashes", lambda name, size: {"small": f"{name} {size}"})
 
     def with_settings(**settings):
@@ -90,6 +91,7 @@ def test_a_photo_becomes_six_files_of_its_own_size(networks, portrait, tmp_path)
     assert len(report["losses"]["enhancement"]) == 3
     assert len(report["losses"]["inversion"]) == 5
     assert report["trimap_entropy"]["after"] <= report["trimap_entropy"]["before"]
+    assert list(report["weights"]) == ["gca.portrait"]
     assert list(report["seconds"]) == ["read", "inversion", "enhancement", "matte"]
     stages = list(dict.fromkeys(stage for stage, *_ in seen))
     assert stages == ["face", "inversion", "enhancement", "trimap", "alpha", "foreground colours"]
