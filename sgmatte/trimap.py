@@ -42,7 +42,7 @@ class TrimapNetwork(nn.Module):
 
     @torch.no_grad()
     def mean_logits(self, image: Tensor) -> Tensor:
-        """`logits`, averaged over `SCALES` and mirror images: steadier, for six times the work."""
+        """`logits`, averaged over `SCALES` and mirror images: steadier, for some seven times the work."""
         height, width = image.shape[2:]
         sizes = [working_size(height, width, self.side * scale) for scale in SCALES]
         looks = []

@@ -95,8 +95,8 @@ def trained_trimap(
 def freeze(features: EfficientNetLite0, depthwise: bool) -> None:
     """Keep the first stages as ImageNet left them and, with `depthwise`, every depthwise convolution too.
 
-    The first stages hold most of the pixels, and depthwise weight gradients are slow on a CPU: without the former a
-    training step takes two thirds of the time, without both one third.
+    The first stages hold most of the pixels, and depthwise weight gradients are slow on a CPU: without both a training
+    step takes half the time.
     """
     for module in [features.stem, *features.blocks[: features.ends["stage2"]]]:
         module.requires_grad_(False)
