@@ -1,4 +1,4 @@
-// The C interface of the two operators, the same for CPU and CUDA: raw pointers, strides and a stream, so that a build
+// The C interface of the operators, the same for CPU and CUDA: raw pointers, strides and a stream, so that a build
 // needs neither torch's headers nor its compiler. sgmatte/ops/native.py holds the other side of every declaration.
 // What the operators compute is written in sgmatte/ops/reference.py.
 #pragma once
@@ -44,6 +44,13 @@ SGMATTE_HD void put(bfloat16& to, float value) {
     to.bits = uint16_t((value == value ? rounded : quiet) >> 16);
 }
 
+// Haar wavelet, in place and twice the orthonormal one: top left, top right, bottom left and bottom right pixel become
+// the average, the vertical, horizontal and diagonal difference. The same sums are its inverse, but for a factor of 4.
+SGMATTE_HD void haar(float& a, float& b, float& c, float& d) {
+    const float top = a + b, bottom = c + d, slope_top = a - b, slope_bottom = c - d;
+    a = top + bottom, b = top - bottom, c = slope_top + slope_bottom, d = slope_top - slope_bottom;
+}
+
 enum Type : int32_t { FLOAT32 = 0, BFLOAT16 = 1 };
 
 }  // namespace sgmatte
@@ -79,3 +86,11 @@ SGMATTE_API int sgmatte_bias_act(const Image* x, const Image* out, const Activat
 // x * scale is found from y, so that x need not be kept.
 SGMATTE_API int sgmatte_bias_act_backward(const Image* g, const Image* y, const Image* dx, const Activation* how,
                                           float* channel_sums, float* pixel_sums, int threads, void* stream);
+
+// Inverse Haar wavelet of x * scale[n, k]: x is (N, 4C, H, W), out (N, C, 2H, 2W). Channels of x: C averages, then for
+// each of the C its vertical, horizontal and diagonal difference. A null `scale` is left out.
+SGMATTE_API int sgmatte_haar_synthesis(const Image* x, const Image* out, const float* scale, int threads, void* stream);
+
+// From the gradient `g` of the output: with d = the Haar wavelet of g, dx = d * scale and sums[n, k] = sum of d * x.
+SGMATTE_API int sgmatte_haar_synthesis_backward(const Image* g, const Image* x, const Image* dx, const float* scale,
+                                                float* sums, int threads, void* stream);

@@ -6,13 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sgmatte.nn.mobilestylegan import (
-    Config,
-    ShortHead,
-    Synthesis,
-    _Pointwise,
-    haar_synthesis,
-)
+from sgmatte import zoo
+from sgmatte.generator import WEIGHT, load_networks
+from sgmatte.nn.mobilestylegan import Config, ShortHead, Synthesis, _Pointwise
+from sgmatte.ops import haar_synthesis
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = Config(latent=6, constant=8, blocks=(8, 4))
@@ -159,21 +156,41 @@ def test_synthesis_follows_the_exported_graph_and_its_gradient(tiny):
     torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("leak", [0.2, 1.0])
-def test_pointwise_is_a_styled_convolution_in_value_and_gradient(leak):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_pointwise_is_a_styled_convolution_in_value_and_gradient(dtype):
     torch.manual_seed(1)
-    x, style = torch.randn(2, 3, 2, 4, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
-    weight, noise = torch.randn(5, 3, dtype=torch.float64), torch.randn(1, 1, 2, 4, dtype=torch.float64)
-    bias = torch.randn(5, dtype=torch.float64)
-    expected = F.conv2d(x * style[:, :, None, None], weight[:, :, None, None], bias) + noise
-    torch.testing.assert_close(_Pointwise.apply(x, style, weight, noise, bias, leak), F.leaky_relu(expected, leak))
-    inputs = [t.requires_grad_() for t in (x, style, weight, noise, bias)]
-    assert torch.autograd.gradcheck(lambda *t: _Pointwise.apply(*t, leak), inputs)
+    x = torch.randn(2, 3, 2, 4, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    wide = torch.promote_types(dtype, torch.float32)  # of weights and styles
+    inputs = [t.requires_grad_() for t in (x, torch.randn(2, 3, dtype=wide), torch.randn(5, 3, dtype=wide))]
+    found, (_, style, weight) = _Pointwise.apply(*inputs), inputs
+    expected = F.conv2d(x * style[:, :, None, None], weight[:, :, None, None])
+    tolerance = {"atol": 0.05, "rtol": 0.05} if dtype == torch.bfloat16 else {}
+    torch.testing.assert_close(found.to(wide), expected, **tolerance)
+    towards = torch.randn_like(expected)
+    mine, theirs = (torch.autograd.grad(y, inputs, towards.to(y.dtype)) for y in (found, expected))
+    torch.testing.assert_close(mine, theirs, **tolerance)
+
+
+def test_pointwise_with_a_style_of_zero_has_its_gradient():
+    x, style, weight = torch.randn(1, 3, 4, 4), torch.zeros(1, 3, requires_grad=True), torch.randn(2, 3)
+    (found,) = torch.autograd.grad(_Pointwise.apply(x, style, weight).sum(), style)
+    torch.testing.assert_close(found, x.sum((2, 3)) * weight.sum(0))
+
+
+def test_without_compiled_operators_the_picture_is_the_same(tiny, monkeypatch):
+    w_plus = torch.randn(1, TINY.layers, TINY.latent, requires_grad=True)
+    results = []
+    for mode in ("auto", "reference"):
+        monkeypatch.setenv("SGMATTE_OPS", mode)
+        picture = tiny(w_plus)
+        results.append((picture.detach(), *torch.autograd.grad(picture.square().sum(), w_plus)))
+    torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
 
 
 def test_haar_synthesis_is_the_graphs_wavelet():
-    x = torch.randn(2, 12, 3, 5)
+    x, scale = torch.randn(2, 12, 3, 5), torch.randn(2, 12)
     torch.testing.assert_close(haar_synthesis(x), wavelet_filters(x))
+    torch.testing.assert_close(haar_synthesis(x, scale), wavelet_filters(x * scale[:, :, None, None]))
 
 
 def test_short_head_is_three_modulated_convolutions_beside_a_linear_one():
@@ -191,3 +208,14 @@ def test_short_head_is_three_modulated_convolutions_beside_a_linear_one():
     hidden = F.leaky_relu(F.conv2d(hidden * second, head.second, head.second_bias, padding=1), 0.2)
     expected = haar_synthesis(linear + F.conv2d(hidden * last, head.last[:, :, None, None]))
     torch.testing.assert_close(head(x, w), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not zoo.present(WEIGHT), reason=f"run `sgmatte weights fetch {WEIGHT}` first")
+def test_the_whole_network_draws_what_the_original_draws():
+    golden = np.load(GOLDEN / "mobilestylegan.npz")
+    mapping, synthesis = load_networks()
+    w = mapping(torch.from_numpy(golden["z"]))
+    np.testing.assert_allclose(w, golden["w"], atol=1e-4)
+    image = synthesis(w[:1, None].expand(-1, synthesis.config.layers, -1))
+    np.testing.assert_allclose(F.avg_pool2d(image, 4), golden["image_mean4"][:1], atol=3e-3)  # stored as fp16
+    np.testing.assert_allclose(image[:, :, 500:532, 500:532], golden["crop"][:1], atol=1e-3)

@@ -1,4 +1,4 @@
-"""The two operators: the reference against its definition, compiled ones (and CUDA's source on a CPU) against it."""
+"""The operators: the reference against its definition, compiled ones (and CUDA's source on a CPU) against it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.signal import convolve2d
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from sgmatte.ops import bias_act, build, native, reference, registered, upfirdn2d
+from sgmatte.ops import bias_act, build, haar_synthesis, native, reference, registered, scale_gradients, upfirdn2d
 from sgmatte.ops.reference import padding, pair
 
 FILTER = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
@@ -118,6 +118,18 @@ def test_reference_has_two_derivatives():
     assert gradgradcheck(bias_act, leaves)
 
 
+def test_reference_wavelet_is_four_upsampled_subbands_and_its_analysis_the_inverse():
+    x = random(2, 12, 3, 5)
+    signs = torch.tensor([[1.0, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) / 2
+    subbands = x[:, :3], *x[:, 3:].unflatten(1, (3, 3)).unbind(2)
+    expected = sum(
+        reference.upfirdn2d(subband, taps.view(2, 2), up=2, pad=(1, 0))
+        for subband, taps in zip(subbands, signs, strict=True)
+    )
+    torch.testing.assert_close(reference.haar_synthesis(x), expected)
+    torch.testing.assert_close(reference.haar_analysis(expected), x)
+
+
 # The compiled operators, and CUDA's on a CPU
 
 
@@ -159,12 +171,31 @@ def activation_distance(library: native.Library, shape: tuple[int, ...], dtype: 
     return worst
 
 
+def wavelet_distance(library: native.Library, shape: tuple[int, ...], dtype: torch.dtype, last: bool) -> float:
+    """`shape` is that of the pixels."""
+    n, c, h, w = shape
+    order = native.memory_format(last)
+    x = random(n, 4 * c, h, w).to(dtype).contiguous(memory_format=order)
+    g, worst = random(n, c, 2 * h, 2 * w, seed=5).to(dtype).contiguous(memory_format=order), 0.0
+    for scale in (torch.ones(n, 4 * c), random(n, 4 * c, seed=4)):
+        leaves = [x.float().requires_grad_(), scale.clone().requires_grad_()]
+        y = reference.haar_synthesis(*leaves)
+        expected = y, *torch.autograd.grad(y, leaves, g.float())
+        given = None if (scale == 1).all() else scale
+        found = library.haar_synthesis(x, given), *library.haar_synthesis_backward(g, x, given)
+        assert found[0].dtype == found[1].dtype == dtype
+        assert native.channels_last(found[1]) == native.channels_last(x)
+        worst = max(worst, *(distance(a, b.detach()) for a, b in zip(found, expected, strict=True)))
+    return worst
+
+
 @each_type
 @each_order
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_compiled_agrees_with_the_reference(compiled, shape, dtype, last):
     assert resampling_distance(compiled, shape, dtype, last) < TOLERANCE[dtype]
     assert activation_distance(compiled, shape, dtype, last) < TOLERANCE[dtype]
+    assert wavelet_distance(compiled, shape, dtype, last) < TOLERANCE[dtype]
 
 
 @each_type
@@ -172,6 +203,7 @@ def test_compiled_agrees_with_the_reference(compiled, shape, dtype, last):
 def test_cuda_source_agrees_with_the_reference(emulated, dtype, last):
     assert resampling_distance(emulated, (2, 3, 7, 9), dtype, last) < TOLERANCE[dtype]
     assert activation_distance(emulated, (2, 3, 17, 19), dtype, last) < TOLERANCE[dtype]
+    assert wavelet_distance(emulated, (2, 3, 17, 19), dtype, last) < TOLERANCE[dtype]
 
 
 @pytest.mark.skipif(build.nvcc() is None, reason="no nvcc")
@@ -192,7 +224,8 @@ def test_results_do_not_depend_on_threads(compiled, last):
             torch.set_num_threads(threads)
             y = compiled.bias_act(x, *p.values(), 0.2, 1.0)
             sums = compiled.bias_act_backward(x, y, *p.values(), 0.2, 1.0, True, True)
-            results.append([y, *sums, compiled.upfirdn2d(x, SQUARE, (1, 1), (1, 1), (1, 2, 1, 2))])
+            smooth, wave = compiled.upfirdn2d(x, SQUARE, (1, 1), (1, 1), (1, 2, 1, 2)), compiled.haar_synthesis(x, None)
+            results.append([y, *sums, smooth, wave, *compiled.haar_synthesis_backward(wave, x, p["scale"])])
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, three) for one, three in zip(*results, strict=True))
@@ -203,6 +236,7 @@ def test_not_a_number_stays_one(compiled):
         x = torch.full((1, 2, 3, 3), math.nan, dtype=dtype)
         assert compiled.bias_act(x, None, None, None, None, 0.2, 1.0).isnan().all()
         assert compiled.upfirdn2d(x, SQUARE[1:3, 1:3], (1, 1), (1, 1), (0, 0, 0, 0)).isnan().all()
+        assert compiled.haar_synthesis(x.repeat(1, 2, 1, 1), None).isnan().all()
 
 
 # Derivatives of the compiled operators
@@ -226,6 +260,30 @@ def test_derivatives_agree_with_those_of_the_reference(compiled, last):
     assert max(distance(a, b) for a, b in zip(ours, theirs, strict=True)) < 1e-4
 
 
+@each_order
+def test_wavelets_derivatives_agree_with_those_of_the_reference(compiled, last):
+    x = random(2, 12, 5, 3).contiguous(memory_format=native.memory_format(last)).requires_grad_()
+    leaves, found = [x, random(2, 12, seed=1).requires_grad_()], []
+    for synthesis in (haar_synthesis, reference.haar_synthesis):
+        first = torch.autograd.grad(synthesis(*leaves).pow(3).sum(), leaves, create_graph=True)
+        plain = torch.autograd.grad(synthesis(*leaves).pow(3).sum(), leaves)
+        found.append([*first, *plain, *torch.autograd.grad(sum(g.square().sum() for g in first), leaves)])
+    assert max(distance(a, b) for a, b in zip(*found, strict=True)) < 1e-4
+
+
+@each_type
+@each_order
+def test_gradients_of_a_scale_even_of_zero(compiled, dtype, last):
+    x, g = (random(2, 5, 7, 9, seed=k).to(dtype).contiguous(memory_format=native.memory_format(last)) for k in (0, 1))
+    scale = random(2, 5, seed=2)
+    scale[0, 1] = 0
+    leaves = [x.float().requires_grad_(), scale.clone().requires_grad_()]
+    expected = torch.autograd.grad(leaves[0] * leaves[1][:, :, None, None], leaves, g.float())
+    found = scale_gradients(g, x, scale)
+    assert found[0].dtype == dtype
+    assert max(distance(a, b) for a, b in zip(found, expected, strict=True)) < TOLERANCE[dtype]
+
+
 def test_registered_as_torch_wants_it(compiled):
     p = {name: t.requires_grad_() for name, t in parameters(2, 3, 4, 5, shared=True).items()}
     x = random(2, 3, 4, 5).requires_grad_()
@@ -235,13 +293,17 @@ def test_registered_as_torch_wants_it(compiled):
     still = [t.detach() for t in p.values()]
     for wanted in ((True, True), (False, True)):
         torch.library.opcheck(registered.bias_act_backward, (x.detach(), x.detach(), *still, 0.2, 1.0, *wanted))
+    wide, scale = random(2, 8, 3, 5).requires_grad_(), random(2, 8, seed=1).requires_grad_()
+    for given in (None, scale):
+        torch.library.opcheck(registered.haar_synthesis, (wide, given))
+    torch.library.opcheck(registered.haar_synthesis_backward, (random(2, 2, 6, 10), wide.detach(), scale.detach()))
 
 
 def test_compiler_traces_through(compiled):
     def layer(x: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
-        return bias_act(upfirdn2d(x, SQUARE, up=2, pad=(2, 1)), bias, scale=scale)
+        return bias_act(upfirdn2d(haar_synthesis(x), SQUARE, up=2, pad=(2, 1)), bias, scale=scale)
 
-    leaves = [random(1, 3, 6, 6).requires_grad_(), random(3).requires_grad_(), random(1, 3).exp().requires_grad_()]
+    leaves = [random(1, 12, 3, 3).requires_grad_(), random(3).requires_grad_(), random(1, 3).exp().requires_grad_()]
     expected = layer(*leaves)
     found = torch.compile(layer, backend="aot_eager", fullgraph=True)(*leaves)
     torch.testing.assert_close(found, expected)
@@ -268,6 +330,10 @@ def test_shapes_that_do_not_fit():
         bias_act(x, noise=random(1, 1, 4, 5))
     with pytest.raises(ValueError, match="noise beside it"):
         bias_act(x, noise_scale=random(1))
+    with pytest.raises(ValueError, match=r"x \(N, 4C, H, W\), got \(2, 3, 4, 4\)"):
+        haar_synthesis(x)
+    with pytest.raises(ValueError, match=r"scale of \(2, 8\), got \(1, 8\)"):
+        haar_synthesis(random(2, 8, 3, 3), random(1, 8))
 
 
 def test_other_types_and_shapes_go_to_the_reference(compiled):
@@ -276,5 +342,6 @@ def test_other_types_and_shapes_go_to_the_reference(compiled):
     kernel = SQUARE.clone().requires_grad_()
     upfirdn2d(random(1, 2, 5, 5), kernel).sum().backward()
     assert kernel.grad.abs().sum() > 0
+    assert haar_synthesis(random(1, 4, 2, 2).double()).dtype == torch.float64
     relu = bias_act(random(1, 3, 4, 4), slope=0)
     torch.testing.assert_close(relu, random(1, 3, 4, 4).relu() * math.sqrt(2))

@@ -152,6 +152,96 @@ int backward(const Image& g, const Image& y, const Image& dx, const Activation& 
     return int(cudaGetLastError());
 }
 
+// Place of one of the four coefficients (0 the average) of channel k: C averages, then three details for each channel.
+__device__ __forceinline__ Place coefficient(const Image& x, Place at, int which) {
+    if (which > 0) at.c = x.c / 4 + 3 * at.c + which - 1;
+    return at;
+}
+
+__device__ __forceinline__ Place quarter(const Place& at, int which) {
+    return Place{at.n, at.c, 2 * at.y + which / 2, 2 * at.x + which % 2};
+}
+
+// An image's first quarter of channels, so that `place` counts the quadruples of coefficients.
+__device__ __forceinline__ Image averages(Image x) {
+    x.c /= 4;
+    return x;
+}
+
+__device__ __forceinline__ float half_scale(const float* scale, const Image& x, const Place& at) {
+    return scale ? 0.5f * scale[at.n * x.c + at.c] : 0.5f;
+}
+
+template <class T>
+__global__ void haar_synthesis(Image x, Image out, const float* scale) {
+    const Image quads = averages(x);
+    for (int64_t i = first_index(); i < quads.n * quads.c * quads.h * quads.w; i += index_step()) {
+        const Place at = place(quads, i);
+        float v[4];
+        for (int k = 0; k < 4; ++k) {
+            const Place from = coefficient(x, at, k);
+            v[k] = get(value<T>(x, from)) * half_scale(scale, x, from);
+        }
+        haar(v[0], v[1], v[2], v[3]);
+        for (int k = 0; k < 4; ++k) put(value<T>(out, quarter(at, k)), v[k]);
+    }
+}
+
+template <class T>
+__device__ __forceinline__ void haar_analysis(const Image& g, const Place& at, float* v) {
+    for (int k = 0; k < 4; ++k) v[k] = get(value<T>(g, quarter(at, k)));
+    haar(v[0], v[1], v[2], v[3]);
+}
+
+template <class T>
+__global__ void haar_dx(Image g, Image dx, const float* scale) {
+    const Image quads = averages(dx);
+    for (int64_t i = first_index(); i < quads.n * quads.c * quads.h * quads.w; i += index_step()) {
+        const Place at = place(quads, i);
+        float v[4];
+        haar_analysis<T>(g, at, v);
+        for (int k = 0; k < 4; ++k) {
+            const Place to = coefficient(dx, at, k);
+            put(value<T>(dx, to), v[k] * half_scale(scale, dx, to));
+        }
+    }
+}
+
+// A block for the four coefficients of each channel of each sample.
+template <class T>
+__global__ void haar_sums(Image g, Image x, float* sums) {
+    __shared__ float shared[4][BLOCK];
+    for (int64_t plane = blockIdx.x; plane < g.n * g.c; plane += gridDim.x) {
+        float sum[4] = {0, 0, 0, 0};
+        for (int64_t p = threadIdx.x; p < x.h * x.w; p += BLOCK) {
+            const Place at{plane / g.c, plane % g.c, p / x.w, p % x.w};
+            float v[4];
+            haar_analysis<T>(g, at, v);
+            for (int k = 0; k < 4; ++k) sum[k] += v[k] * get(value<T>(x, coefficient(x, at, k)));
+        }
+        for (int k = 0; k < 4; ++k) shared[k][threadIdx.x] = sum[k];
+        for (unsigned half = BLOCK / 2; half > 0; half /= 2) {
+            __syncthreads();
+            if (threadIdx.x < half)
+                for (int k = 0; k < 4; ++k) shared[k][threadIdx.x] += shared[k][threadIdx.x + half];
+        }
+        if (threadIdx.x == 0)
+            for (int k = 0; k < 4; ++k) {
+                const Place to = coefficient(x, Place{plane / g.c, plane % g.c, 0, 0}, k);
+                sums[to.n * x.c + to.c] = 0.5f * shared[k][0];
+            }
+        __syncthreads();  // before the next plane overwrites what thread 0 reads
+    }
+}
+
+template <class T>
+int haar_backward(const Image& g, const Image& x, const Image& dx, const float* scale, float* sums, void* stream) {
+    const int64_t planes = g.n * g.c;
+    LAUNCH(haar_dx<T>, blocks_for(planes * x.h * x.w), stream, g, dx, scale);
+    LAUNCH(haar_sums<T>, planes < MOST_BLOCKS ? planes : MOST_BLOCKS, stream, g, x, sums);
+    return int(cudaGetLastError());
+}
+
 }  // namespace
 }  // namespace sgmatte
 
@@ -180,4 +270,20 @@ int sgmatte_bias_act_backward(const Image* g, const Image* y, const Image* dx, c
     using namespace sgmatte;
     return (y->type == BFLOAT16 ? backward<bfloat16> : backward<float>)(*g, *y, *dx, *how, channel_sums, pixel_sums,
                                                                         stream);
+}
+
+int sgmatte_haar_synthesis(const Image* x, const Image* out, const float* scale, int, void* stream) {
+    using namespace sgmatte;
+    const int64_t blocks = blocks_for(out->n * out->c * x->h * x->w);
+    if (x->type == BFLOAT16)
+        LAUNCH(haar_synthesis<bfloat16>, blocks, stream, *x, *out, scale);
+    else
+        LAUNCH(haar_synthesis<float>, blocks, stream, *x, *out, scale);
+    return int(cudaGetLastError());
+}
+
+int sgmatte_haar_synthesis_backward(const Image* g, const Image* x, const Image* dx, const float* scale, float* sums,
+                                    int, void* stream) {
+    using namespace sgmatte;
+    return (x->type == BFLOAT16 ? haar_backward<bfloat16> : haar_backward<float>)(*g, *x, *dx, scale, sums, stream);
 }

@@ -24,6 +24,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from sgmatte.errors import WeightError
 from sgmatte.nn.openvino_ir import Graph
+from sgmatte.ops import bias_act, haar_synthesis, scale_gradients
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -68,63 +69,34 @@ class Mapping(nn.Module):
         return x
 
 
-def haar_synthesis(x: Tensor) -> Tensor:
-    """Inverse Haar wavelet: (N, 4C, H, W) -> (N, C, 2H, 2W).
-
-    Channels: C averages, then for each of the C its three details (vertical, horizontal, diagonal difference).
-    """
-    n, c, h, w = x.shape[0], x.shape[1] // 4, x.shape[2], x.shape[3]
-    x = x.permute(0, 2, 3, 1)  # (N, H, W, 4C), a view of a channels_last tensor
-    average = x[..., :c]
-    vertical, horizontal, diagonal = x[..., c:].unflatten(3, (c, 3)).unbind(4)
-    top, bottom = average + vertical, average - vertical  # each pixel row's mean, doubled
-    slope_top, slope_bottom = horizontal + diagonal, horizontal - diagonal
-    rows = (
-        torch.stack((top + slope_top, top - slope_top), dim=3),  # (N, H, W, 2, C): the two pixels of a row
-        torch.stack((bottom + slope_bottom, bottom - slope_bottom), dim=3),
-    )
-    out = torch.stack(rows, dim=2)  # (N, H, 2, W, 2, C)
-    return out.mul_(0.5).reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
-
-
 class _Pointwise(torch.autograd.Function):
-    """leaky_relu(weight (style * x) + noise + bias): a 1x1 convolution, style (N, C) being one factor a channel.
+    """weight (style * x): a 1x1 convolution of x (N, C, H, W), style (N, C) being one factor a channel.
 
     Going forward the style is folded into the small weight matrix. Going back it is not: the gradient of a folded
     matrix is as much work as the convolution itself, that of a factor a channel is next to none.
     """
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, x: Tensor, style: Tensor, weight: Tensor, noise: Tensor, bias: Tensor, slope: float
-    ) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, style: Tensor, weight: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        pixels = x.permute(0, 2, 3, 1).reshape(n, h * w, c)
         styled = (weight * style[:, None]).to(x.dtype)
-        out = (noise.reshape(-1, h * w, 1) + bias).to(x.dtype).expand(n, -1, -1).contiguous()
-        for k in range(n):
-            out[k].addmm_(pixels[k], styled[k].T)
-        F.leaky_relu_(out, slope)
-        ctx.save_for_backward(pixels, style, weight, noise, out)
-        ctx.slope = slope  # type: ignore[attr-defined]
+        out = x.permute(0, 2, 3, 1).reshape(n, h * w, c) @ styled.mT
+        ctx.save_for_backward(x, style, weight)
         return out.view(n, h, w, -1).permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        pixels, style, weight, noise, out = ctx.saved_tensors  # type: ignore[attr-defined]
-        _, _, need_weight, need_noise, need_bias, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        x, style, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         n, c, h, w = grad.shape
-        # The slope is positive, so the output's sign is the input's and the input need not be kept.
-        slope = ctx.slope  # type: ignore[attr-defined]
-        g = torch.ops.aten.leaky_relu_backward(grad.permute(0, 2, 3, 1).reshape(n, h * w, c), out, slope, True)
-        to_styled = g @ weight.to(g.dtype)  # gradient of style * x, (N, pixels, C)
-        grad_style = (to_styled * pixels).sum(1, dtype=style.dtype)
-        grad_x = (to_styled * style[:, None].to(g.dtype)).view(n, h, w, -1).permute(0, 3, 1, 2)
-        grad_weight = (g.mT @ (pixels * style[:, None].to(g.dtype))).sum(0, dtype=weight.dtype) if need_weight else None
-        grad_noise = g.sum(2, dtype=noise.dtype).view(n, 1, h, w).sum_to_size(noise.shape) if need_noise else None
-        grad_bias = g.sum((0, 1), dtype=weight.dtype) if need_bias else None
-        return grad_x, grad_style, grad_weight, grad_noise, grad_bias, None
+        g = grad.permute(0, 2, 3, 1).reshape(n, h * w, c)  # one matrix a sample, whatever the memory format
+        to_styled = (g @ weight.to(g.dtype)).view(n, h, w, -1).permute(0, 3, 1, 2)  # gradient of style * x
+        grad_x, grad_style = scale_gradients(to_styled, x, style)
+        grad_weight = None
+        if ctx.needs_input_grad[2]:  # type: ignore[attr-defined]
+            styled = (x * style[:, :, None, None].to(x.dtype)).permute(0, 2, 3, 1).reshape(n, h * w, -1)
+            grad_weight = (g.mT @ styled).sum(0, dtype=weight.dtype)
+        return grad_x, grad_style, grad_weight
 
 
 class FirstConvolution(nn.Module):
@@ -138,8 +110,8 @@ class FirstConvolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, w: Tensor, noise: Tensor) -> Tensor:
-        x = (self.constant * self.modulation(w)[:, :, None, None]).contiguous(memory_format=torch.channels_last)
-        return F.leaky_relu(F.conv2d(x, self.weight, self.bias, padding=1) + noise, SLOPE)
+        x = self.constant * self.modulation(w)[:, :, None, None]  # channels_last would have the weight copied
+        return bias_act(F.conv2d(x, self.weight, padding=1), self.bias, noise, slope=SLOPE, gain=1)
 
 
 class Convolution(nn.Module):
@@ -158,7 +130,8 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         x = F.conv2d(x, self.depthwise.to(x.dtype), padding=1, groups=x.shape[1])
-        return _Pointwise.apply(x, self.modulation(w), self.pointwise, noise, self.bias, SLOPE)
+        x = _Pointwise.apply(x, self.modulation(w), self.pointwise)
+        return bias_act(x, self.bias, noise, slope=SLOPE, gain=1)
 
 
 class Block(nn.Module):
@@ -171,7 +144,7 @@ class Block(nn.Module):
         self.conv2 = Convolution(latent, outputs, outputs)
 
     def forward(self, x: Tensor, w: Sequence[Tensor], noise: Sequence[Tensor]) -> Tensor:
-        x = haar_synthesis(x * self.up(w[0])[:, :, None, None].to(x.dtype))
+        x = haar_synthesis(x, self.up(w[0]))
         return self.conv2(self.conv1(x, w[1], noise[0]), w[2], noise[1])
 
 
@@ -186,8 +159,7 @@ class Head(nn.Module):
         self.bias = nn.Parameter(torch.zeros(12))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        no_noise, no_bias = self.bias.new_zeros(1, 1, *x.shape[2:]), self.bias.new_zeros(12)
-        y = _Pointwise.apply(x, self.modulation(w), self.weight, no_noise, no_bias, 1.0)
+        y = _Pointwise.apply(x, self.modulation(w), self.weight)
         return haar_synthesis(y.float() + self.bias[:, None, None])
 
 
@@ -215,14 +187,15 @@ class ShortHead(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         first, second, last = (modulation(w - self.centre) for modulation in self.modulations)
-        none = self.scale.new_zeros(1, 1, *x.shape[2:])
-        y = _Pointwise.apply(x, first * self.scale, self.first, none, self.first_bias, 1.0)
+        y = _Pointwise.apply(x, first * self.scale, self.first)
         hidden, linear = y.split((y.shape[1] - 12, 12), dim=1)
-        hidden = F.leaky_relu(hidden, SLOPE) * second[:, :, None, None].to(y.dtype)
+        # Plain operations here: `bias_act` would first have to copy the slice `hidden`.
+        hidden_bias, linear_bias = self.first_bias[:, None, None].split((hidden.shape[1], 12))
+        hidden = F.leaky_relu(hidden + hidden_bias.to(y.dtype), SLOPE) * second[:, :, None, None].to(y.dtype)
         hidden = F.conv2d(hidden, self.second.to(y.dtype), self.second_bias.to(y.dtype), padding=1)
         hidden = F.leaky_relu(hidden, SLOPE)
-        detail = _Pointwise.apply(hidden, last, self.last, none, self.scale.new_zeros(12), 1.0)
-        return haar_synthesis(linear.float() + detail.float())
+        detail = _Pointwise.apply(hidden, last, self.last)
+        return haar_synthesis(detail.float() + linear.float() + linear_bias)
 
 
 def _style(latent: int, channels: int) -> nn.Linear:

@@ -1,8 +1,10 @@
-"""The two operators of StyleGAN2, `upfirdn2d` and `bias_act`: compiled where they can be, in plain torch otherwise.
+"""The operators of the generators: compiled where they can be, in plain torch otherwise.
+
+`upfirdn2d` and `bias_act` are those of StyleGAN2; MobileStyleGAN grows by `haar_synthesis` in place of the first.
 
 What they compute is written in `sgmatte.ops.reference`, how they are compiled in `sgmatte.ops.build`. Compiled ones
 take float32 and bfloat16 on CPUs and CUDA, contiguous or channels_last, and are built on first use; anything else, and
-everything with the environment variable SGMATTE_OPS=reference, goes to the reference. Both have second derivatives.
+everything with the environment variable SGMATTE_OPS=reference, goes to the reference. All have second derivatives.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor
 from sgmatte.ops import native, reference, registered
 from sgmatte.ops.reference import padding, pair
 
-__all__ = ["bias_act", "upfirdn2d"]
+__all__ = ["bias_act", "haar_synthesis", "scale_gradients", "upfirdn2d"]
 
 
 def upfirdn2d(
@@ -90,6 +92,41 @@ def bias_act(
     if plain or not _compiled(x.device.type):
         return reference.bias_act(x, bias, noise, noise_scale, scale, slope, gain)
     return registered.bias_act(x, bias, noise, noise_scale, scale, slope, gain)
+
+
+def haar_synthesis(x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """Inverse Haar wavelet of x * scale, in the type and memory format of `x`.
+
+    Args:
+        x: (N, 4C, H, W): C averages, then for each of the C its vertical, horizontal and diagonal difference.
+        scale: (N, 4C).
+
+    Returns:
+        (N, C, 2H, 2W).
+
+    Raises:
+        ValueError: shapes that do not fit.
+        OperatorError: SGMATTE_OPS=require, and they cannot be built.
+    """
+    if x.ndim != 4 or x.shape[1] % 4:
+        raise ValueError(f"haar_synthesis wants x (N, 4C, H, W), got {tuple(x.shape)}")
+    if scale is not None and scale.shape != x.shape[:2]:
+        raise ValueError(f"haar_synthesis wants a scale of {tuple(x.shape[:2])}, got {tuple(scale.shape)}")
+    if x.dtype not in native.TYPES or not _compiled(x.device.type):
+        return reference.haar_synthesis(x, scale)
+    return registered.haar_synthesis(x, scale)
+
+
+def scale_gradients(grad: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Of x * scale, with `x` and `grad` (N, C, H, W) and `scale` (N, C): the gradients of x and of the scale.
+
+    One pass where it is compiled: it is the backward pass of `bias_act` without bias, noise, slope and gain, but given
+    x in place of its output x * scale, which spares a division by scales that may be zero. No second derivatives.
+    """
+    if x.dtype not in native.TYPES or not _compiled(x.device.type):
+        return grad * scale[:, :, None, None].to(grad.dtype), (grad * x).sum((2, 3), dtype=scale.dtype)
+    dx, sums, _ = registered.bias_act_backward(grad, x, None, None, None, scale, 1.0, 1.0, True, False)
+    return dx, sums[..., 1].to(scale.dtype)
 
 
 @torch.compiler.assume_constant_result

@@ -23,10 +23,12 @@ def worst_disagreement(library: Library, device: str) -> float:
 
     x, kernel, other = random(2, 19, 9, 11), random(4, 3), torch.tensor([1.0, 3.0, 3.0, 1.0], device=device)
     bias, noise, strength, scale = random(19), random(2, 1, 9, 11), random(1), random(2, 19).abs() + 0.5
+    coefficients, factors, image = random(2, 12, 5, 3), random(2, 12), random(2, 3, 10, 6)
     worst = 0.0
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
         for last in (False, True):
-            given = x.to(dtype).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+            order = torch.channels_last if last else torch.contiguous_format
+            given, high, low = (t.to(dtype).contiguous(memory_format=order) for t in (x, coefficients, image))
             leaves: Any = [t.clone().requires_grad_() for t in (given, bias, noise, strength, scale)]
             with torch.enable_grad():
                 y = reference.bias_act(*leaves)
@@ -49,6 +51,13 @@ def worst_disagreement(library: Library, device: str) -> float:
             ):
                 expected = reference.upfirdn2d(given.float(), taps, up, down, pad)
                 pairs.append((library.upfirdn2d(given, taps, up, down, pad), expected))
+            leaves = [high.float().requires_grad_(), factors.clone().requires_grad_()]
+            with torch.enable_grad():
+                y = reference.haar_synthesis(*leaves)
+                gradients = torch.autograd.grad(y, leaves, low.float())
+            ours = library.haar_synthesis(high, factors)
+            dx, sums = library.haar_synthesis_backward(low, high, factors)
+            pairs += [(ours, y.detach()), (dx, gradients[0]), (sums, gradients[1])]
             for found, expected in pairs:
                 found, expected = found.float(), expected.float()
                 far = ((found - expected).abs().max() / expected.abs().max() / tolerance).item()

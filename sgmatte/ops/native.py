@@ -104,6 +104,8 @@ class Library:
             self._library.sgmatte_bias_act.argtypes = [image, image, POINTER(_Activation), *tail]
             backward = [image, image, image, POINTER(_Activation), c_void_p, c_void_p, *tail]
             self._library.sgmatte_bias_act_backward.argtypes = backward
+            self._library.sgmatte_haar_synthesis.argtypes = [image, image, c_void_p, *tail]
+            self._library.sgmatte_haar_synthesis_backward.argtypes = [image, image, image, c_void_p, c_void_p, *tail]
         except (OSError, AttributeError) as error:
             raise build.BuildError(f"{path} does not load: {error}") from error
 
@@ -184,6 +186,25 @@ class Library:
             pixel_sums.data_ptr() if pixels else None,
         )
         return dx, channel_sums, pixel_sums
+
+    def haar_synthesis(self, x: Tensor, scale: Tensor | None) -> Tensor:
+        """As `reference.haar_synthesis`."""
+        last = channels_last(x)
+        x, scale = x.contiguous(memory_format=memory_format(last)), _floats(scale, x)
+        n, c, h, w = x.shape
+        out = empty((n, c // 4, 2 * h, 2 * w), x)
+        self._call("sgmatte_haar_synthesis", x, *(byref(_image(t, last)) for t in (x, out)), _pointer(scale))
+        return out
+
+    def haar_synthesis_backward(self, grad: Tensor, x: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gradients of x, in its type and format, and of the scale, float32 (N, 4C)."""
+        last = channels_last(x)
+        x, scale = x.contiguous(memory_format=memory_format(last)), _floats(scale, x)
+        grad, dx = grad.contiguous(memory_format=memory_format(last)), torch.empty_like(x)
+        sums = x.new_empty(x.shape[:2], dtype=torch.float32)
+        images = (byref(_image(t, last)) for t in (grad, x, dx))
+        self._call("sgmatte_haar_synthesis_backward", x, *images, _pointer(scale), sums.data_ptr())
+        return dx, sums
 
 
 def _noise_stride(noise: Tensor | None) -> int:

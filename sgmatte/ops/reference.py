@@ -1,4 +1,4 @@
-"""The two operators of StyleGAN2 in plain torch: what the compiled ones are judged by, and what runs without them.
+"""The operators in plain torch: what the compiled ones are judged by, and what runs without them.
 
 Sources: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 2 and appendix B;
 the name and the order of steps of `upfirdn2d` are those of the MATLAB function `upfirdn`.
@@ -75,4 +75,37 @@ def bias_act(
         out = out + strength * noise.to(out.dtype)
     if bias is not None:
         out = out + bias.to(out.dtype).reshape(1, -1, *extra)
-    return (F.leaky_relu(out, slope) * gain).to(x.dtype)
+    out = F.leaky_relu(out, slope)
+    return (out if gain == 1 else out * gain).to(x.dtype)
+
+
+def haar_synthesis(x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """Inverse Haar wavelet of x * scale: `x` (N, 4C, H, W), `scale` (N, 4C) -> (N, C, 2H, 2W).
+
+    Channels: C averages, then for each of the C its three details (vertical, horizontal, diagonal difference).
+    """
+    n, c, h, w = x.shape[0], x.shape[1] // 4, x.shape[2], x.shape[3]
+    if scale is not None:
+        x = x * scale[:, :, None, None].to(x.dtype)
+    x = x.permute(0, 2, 3, 1)  # (N, H, W, 4C), a view of a channels_last tensor
+    average = x[..., :c]
+    vertical, horizontal, diagonal = x[..., c:].unflatten(3, (c, 3)).unbind(4)
+    top, bottom = average + vertical, average - vertical  # each pixel row's mean, doubled
+    slope_top, slope_bottom = horizontal + diagonal, horizontal - diagonal
+    rows = (
+        torch.stack((top + slope_top, top - slope_top), dim=3),  # (N, H, W, 2, C): the two pixels of a row
+        torch.stack((bottom + slope_bottom, bottom - slope_bottom), dim=3),
+    )
+    out = torch.stack(rows, dim=2)  # (N, H, 2, W, 2, C)
+    return out.mul_(0.5).reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
+
+
+def haar_analysis(x: Tensor) -> Tensor:
+    """The wavelet that `haar_synthesis` inverts: (N, C, 2H, 2W) -> (N, 4C, H, W)."""
+    pixels = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (N, C, H, 2, W, 2)
+    top, bottom = pixels.unbind(3)
+    (average, horizontal), (vertical, diagonal) = (
+        (rows[..., 0] + rows[..., 1], rows[..., 0] - rows[..., 1]) for rows in (top + bottom, top - bottom)
+    )
+    details = torch.stack((vertical, horizontal, diagonal), dim=2).flatten(1, 2)
+    return torch.cat((average, details), dim=1) * 0.5

@@ -1,7 +1,7 @@
 """The compiled operators as `torch.library` operators: shapes for torch.compile, and derivatives of any order.
 
 The gradient of `upfirdn2d` is `upfirdn2d`. That of `bias_act` is one more fused pass; where it is to be differentiated
-in turn (R1, path length), it is the same formula in plain torch operations.
+in turn (R1, path length), it is the same formula in plain torch operations. So it is with `haar_synthesis`.
 """
 
 from __future__ import annotations
@@ -176,3 +176,48 @@ def _bias_act_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 bias_act.register_autograd(_bias_act_backward, setup_context=_keep_bias_act)
+
+
+@torch.library.custom_op("sgmatte::haar_synthesis", mutates_args=(), device_types=native.DEVICES)
+def haar_synthesis(x: Tensor, scale: Tensor | None) -> Tensor:
+    compiled = native.library(x.device.type)
+    return (reference if compiled is None else compiled).haar_synthesis(x, scale)
+
+
+@haar_synthesis.register_fake
+def _(x: Tensor, scale: Tensor | None) -> Tensor:
+    n, c, h, w = x.shape
+    return native.empty((n, c // 4, 2 * h, 2 * w), x)
+
+
+@torch.library.custom_op("sgmatte::haar_synthesis_backward", mutates_args=(), device_types=native.DEVICES)
+def haar_synthesis_backward(grad: Tensor, x: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+    compiled = native.library(x.device.type)
+    return (_plain_haar if compiled is None else compiled.haar_synthesis_backward)(grad, x, scale)
+
+
+@haar_synthesis_backward.register_fake
+def _(grad: Tensor, x: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+    return native.empty(x.shape, x), x.new_empty(x.shape[:2], dtype=torch.float32)
+
+
+def _plain_haar(grad: Tensor, x: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Gradients of x and of the scale."""
+    coefficients = reference.haar_analysis(grad.float())
+    dx = coefficients if scale is None else coefficients * scale[:, :, None, None]
+    return dx.to(x.dtype), (coefficients * x).sum((2, 3))
+
+
+def _keep_haar_synthesis(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _haar_synthesis_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, scale = ctx.saved_tensors
+    differentiable = torch.is_grad_enabled()  # create_graph: these gradients will be differentiated
+    gradients = _plain_haar if differentiable else torch.ops.sgmatte.haar_synthesis_backward
+    dx, sums = gradients(grad, x, scale)
+    return dx, sums.to(scale.dtype) if ctx.needs_input_grad[1] else None
+
+
+haar_synthesis.register_autograd(_haar_synthesis_backward, setup_context=_keep_haar_synthesis)
