@@ -3,22 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sgmatte.generator import MobileGenerator
 from sgmatte.nn.mobilestylegan import Config, Head, Mapping, Synthesis
+from sgmatte.nn.stylegan2 import Generator
+from sgmatte.nn.stylegan2_discriminator import Discriminator
+from sgmatte.train import adversarial
 from sgmatte.train import generator as training
-from sgmatte.train.generator import (
-    Latents,
-    Lesson,
-    Pupil,
-    Teacher,
-    classroom,
-    examples,
-    student_rows,
-    trained_generator,
-)
+from sgmatte.train import teacher as teaching
+from sgmatte.train.adversarial import Duel, Opponents, Pair
+from sgmatte.train.generator import Lesson, Pupil, classroom, examples, trained_generator
+from sgmatte.train.teacher import Album, Latents, Teacher, as_bytes, as_picture, student_rows
 
-LESSONS = (Lesson("8", 2, 200, 8, 2e-2), Lesson("16", 3, 100, 8, 1e-2, pixels=10))
+LESSONS = (Lesson("8", 2, 200, 8, 2e-2), Lesson("16", 3, 100, 8, 1e-2))
+SHAPES = [(1, 1, 4, 4), *[(1, 1, 8, 8)] * 2, *[(1, 1, 16, 16)] * 2]
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +44,17 @@ def test_both_generators_change_over_at_the_same_resolution(teacher):
     assert theirs.tolist() == [[0, 1, 1, 1, 1], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
 
 
+@pytest.fixture
+def album(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(teaching, "SHARD", 8)
+    album = Album(teacher, Latents(12, SHAPES, 3), tmp_path / "pictures", 16, seed=0)
+    album.draw()
+    return album
+
+
 def test_a_teacher_is_asked_no_further_than_needed(teacher):
-    latents = Latents(12, [(1, 1, 4, 4), (1, 1, 8, 8), (1, 1, 8, 8)], 3)
-    batch = examples(latents, 0, 2)
+    latents = Latents(12, SHAPES[:3], 3)
+    batch = examples(teacher, latents, 0, 2)
     noise = latents.maps(batch["noise"])
     assert [m.shape for m in noise] == [(2, 1, 4, 4), (2, 1, 8, 8), (2, 1, 8, 8)]
     torch.testing.assert_close(torch.cat([m.flatten(1) for m in noise], 1), batch["noise"])
@@ -57,7 +64,27 @@ def test_a_teacher_is_asked_no_further_than_needed(teacher):
     assert [x.shape[-1] for x in whole] == [4, 8]
     assert len(first) == 1
     torch.testing.assert_close(first[0], whole[0])
-    assert teacher.picture(whole, w, batch["change"]).shape == (2, 3, 16, 16)
+    picture = teacher.picture(whole, w, batch["change"])
+    assert torch.equal(as_bytes(picture), batch["picture"])
+    assert batch["picture"].shape == (2, 3, 16, 16)
+
+
+def test_layers_of_the_mapping_end_in_w(teacher):
+    z = torch.randn(4, 12)
+    layers = teacher.mapping_layers(z)
+    assert len(layers) == 2
+    torch.testing.assert_close(layers[-1], teacher.w(z))
+
+
+def test_an_album_gives_pictures_with_the_latents_they_were_drawn_from(teacher, album):
+    before = {file: file.stat().st_mtime_ns for file in album.files}
+    album.draw()
+    assert {file: file.stat().st_mtime_ns for file in album.files} == before
+    for seed in range(4):
+        sample = album(np.random.default_rng(seed))
+        batch = {key: value[None] for key, value in sample.items()}
+        error = as_picture(batch["picture"]) - teacher.drawn(batch, album.latents).clamp(-1, 1)
+        assert error.abs().max() < 1.01 / 255
 
 
 def test_lessons_teach_features_pictures_and_noise_and_resume(teacher, tmp_path, monkeypatch):
@@ -69,20 +96,32 @@ def test_lessons_teach_features_pictures_and_noise_and_resume(teacher, tmp_path,
 
     def trained(run, **options):
         return trained_generator(
-            teacher, run, size=16, channels=(16, 16, 8), lessons=LESSONS, mapping_steps=800, **options
+            teacher,
+            run,
+            size=16,
+            channels=(16, 16, 8),
+            critics=(8, 8, 8),
+            lessons=LESSONS,
+            duel=Duel(steps=20, batch=4),
+            mapping_steps=300,
+            pictures=256,
+            **options,
         )
 
-    student = trained(tmp_path / "run", observe=observe)
-    assert rows["mapping"][-1]["unexplained"] < 0.95  # 1 would be the mean of W
+    student, discriminator = trained(tmp_path / "run", observe=observe)
+    assert rows["mapping"][-1]["unexplained"] < 0.5  # 1 would be the mean of W
     assert rows["8"][-1]["explained_8"] > 0.2
-    assert "psnr" not in rows["8"][-1]
-    assert rows["16"][-1]["psnr"] > 12
-    strengths = [float(module.noise["weight"]) for module in [student.conv1, *student.convs]]
-    assert all(abs(strength - training.NOISE) > 1e-4 for strength in strengths)
+    assert rows["16"][-1]["psnr_16"] > 12
+    assert rows["duel"][-1]["psnr"] > 11
+    strengths = [float(layer.noise["weight"]) for layer in [student.conv1, *student.convs]]
+    moved = [abs(strength - training.NOISE) > 1e-4 for strength in strengths]
+    assert moved == [True, True, True, False, False]
+    assert discriminator(student(torch.randn(2, 6, 12))).shape == (2, 1)
     before = {name: len(found) for name, found in rows.items()}
     again = trained(tmp_path / "run", observe=observe)
     assert {name: len(found) for name, found in rows.items()} == before
-    assert all(torch.equal(a, b) for a, b in zip(student.parameters(), again.parameters(), strict=True))
+    for first, second in zip((student, discriminator), again, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 def test_latents_depend_on_their_generator_alone():
@@ -94,14 +133,45 @@ def test_latents_depend_on_their_generator_alone():
 
 
 def test_a_readout_that_is_right_leaves_nothing_unexplained(teacher):
-    from sgmatte.nn.stylegan2 import Generator
-
     student = Generator(16, latent=12, depth=2, channels=(16, 16, 8))
     room = classroom(teacher, student, None)
     features = torch.randn(2, 16, 4, 4)
     assert float(room.unexplained(0, features, features).max()) == 0
     pupil = Pupil(student, teacher.channels)
     assert [readout.out_channels for readout in pupil.readouts] == [16, 16]
-    terms = room.terms(pupil, examples(room.latents, 0, 2), LESSONS[1])
+    terms = room.terms(pupil, examples(teacher, room.latents, 0, 2), LESSONS[1])
     assert set(terms) == {"features", "pixels"}
     assert all(term.requires_grad for term in terms.values())
+
+
+def test_each_loss_of_a_duel_reaches_only_its_own_side(teacher, album, monkeypatch):
+    pair = Pair(Generator(16, latent=12, depth=2, channels=(16, 16, 8)), Discriminator(16, channels=(8, 8, 8)))
+    rows = [Opponents(album, None)(np.random.default_rng(k)) for k in range(4)]
+    batch = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+    for lazy, share in ((True, 1.1), (False, 0.0)):
+        monkeypatch.setattr(adversarial, "LAZY", 1 / share if share else torch.inf)
+        found = adversarial.terms(pair, batch, Duel(), teacher, album, None)
+        sides = {}
+        for name, term in found.items():
+            if term.requires_grad:
+                parameters = {key: value for key, value in pair.named_parameters() if value.requires_grad}
+                slopes = torch.autograd.grad(term, list(parameters.values()), retain_graph=True, allow_unused=True)
+                pairs = zip(parameters, slopes, strict=True)
+                sides[name] = {key.split(".")[0] for key, slope in pairs if slope is not None and slope.abs().max() > 0}
+        assert sides["pixels"] == sides["adversarial"] == {"student"}
+        assert sides["told drawn"] == sides["told real"] == {"discriminator"}
+        assert sides.get("r1") == ({"discriminator"} if lazy else None)
+
+
+def test_opponents_are_faces_and_pictures(album, tmp_path):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    face = np.zeros((16, 16, 3), np.uint8)
+    face[:, :8] = 255
+    Image.fromarray(face).save(folder / "a.png")
+    reals = [Opponents(album, folder)(np.random.default_rng(k))["real"] for k in range(24)]
+    left = sum(bool((real[:, :, :8] == 255).all()) for real in reals)
+    right = sum(bool((real[:, :, 8:] == 255).all()) for real in reals)
+    assert left > 2
+    assert right > 2
+    assert left + right < 22

@@ -163,6 +163,57 @@ def head(
 
 
 @app.command()
+def samples(
+    faces: Annotated[Path, typer.Option(help="Real faces as FFHQ aligns them, of the generator's size.")],
+    count: Annotated[int, typer.Option("-n", help="Portraits that each generator draws.", min=2)] = 2000,
+    latents: Annotated[int, typer.Option(help="Latents whose pictures are compared with the teacher's.", min=1)] = 500,
+    seed: options.Seed = 1000,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Where to put a picture of 36 pairs (teacher left, student right).", show_default=False),
+    ] = None,
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """The bundled generator beside MobileStyleGAN, its teacher: PSNR for the same w, and how lifelike both are.
+
+    Example: sgmatte bench samples --faces faces
+    """
+    from sgmatte.bench.samples import Features, frechet_distance, likeness, pictures, portraits
+    from sgmatte.device import chosen_device
+    from sgmatte.generator import load_mobilestylegan, load_stylegan2
+    from sgmatte.photo import write_image
+    from sgmatte.preview import contact_sheet
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    screen.device(chosen)
+    student = load_stylegan2("stylegan2-portrait.256", chosen.torch, exact=False)
+    teacher = load_mobilestylegan(student.size, chosen.torch, exact=False)
+    features = Features(chosen.torch)
+    with screen.progress() as observe:
+        alike = likeness(student, teacher, latents, seed, observe=lambda *at: observe("pairs", *at))
+        real = features.statistics(pictures(faces))
+        distances = {
+            who.name: frechet_distance(
+                real, features.statistics(portraits(who, count, seed, lambda *at: observe("portraits", *at)))
+            )
+            for who in (student, teacher)
+        }
+    if sheet:
+        panels = [picture for pair in zip(alike.wanted, alike.drawn, strict=True) for picture in pair]
+        write_image(sheet, contact_sheet(panels, ["teacher", "student"] * len(alike.drawn), columns=12, panel=128))
+    screen.line(f"{latents} latents: PSNR {alike.psnr:.2f} dB to the teacher's pictures, lowest {alike.lowest:.2f}")
+    for name, distance in distances.items():
+        screen.line(f"{name}: Frechet distance of {count} portraits to the faces {distance:.4f}")
+    mine, theirs = distances.values()
+    screen.line(f"{mine / theirs:.2f} times the teacher's")
+    screen.result(
+        {"psnr": alike.psnr, "lowest": alike.lowest, "latents": latents, "portraits": count, "frechet": distances}
+    )
+
+
+@app.command()
 def enhance(
     data: Annotated[Path, typer.Option(help="Portraits of one person each: a folder with image/ and alpha/.")],
     count: Annotated[int, typer.Option("-n", help="Portraits.", min=1)] = 10,

@@ -220,20 +220,28 @@ def head(
 @app.command("generator")
 def generator(
     run: RunFolder,
+    faces: Annotated[
+        Path | None,
+        typer.Option(help="Real faces, 256x256, aligned as FFHQ's: half of what the discriminator takes for real."),
+    ] = None,
     out: WeightsOut = Path("stylegan2-portrait-256.safetensors"),
+    discriminator_out: Annotated[Path, typer.Option(help="Where the discriminator's weights go.")] = Path(
+        "stylegan2-portrait-discriminator-256.safetensors"
+    ),
     effort: Annotated[float, typer.Option(help="Multiplies the steps of every lesson.", min=0)] = 1.0,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
 ) -> None:
-    """Train a small StyleGAN2 that shares its W with MobileStyleGAN, its teacher.
+    """Train a small StyleGAN2 that shares its W with MobileStyleGAN, its teacher, and a discriminator.
 
-    Example: sgmatte train generator --run runs/generator
+    Example: sgmatte train generator --run runs/generator --faces faces
     """
     from sgmatte import zoo
     from sgmatte.device import chosen_device
     from sgmatte.generator import load_mobilestylegan
     from sgmatte.nn.perceptual import perceptual_distance
-    from sgmatte.train.generator import Teacher, trained_generator
+    from sgmatte.train.generator import trained_generator
+    from sgmatte.train.teacher import Teacher
 
     chosen = chosen_device(device).torch
     teacher = Teacher(load_mobilestylegan(256, chosen, exact=False))
@@ -242,13 +250,15 @@ def generator(
         errors.print(f"lesson {name}", markup=False)
         return training_lines()
 
-    trained = trained_generator(
+    student, discriminator = trained_generator(
         teacher,
         run,
+        faces=faces,
         effort=effort,
         seed=seed,
         perceptual=perceptual_distance("auto", chosen),
         device=chosen,
         observe=lesson_lines,
     )
-    zoo.save_weights(out, trained.state_dict(), trained.config)
+    zoo.save_weights(out, student.state_dict(), student.config)
+    zoo.save_weights(discriminator_out, discriminator.state_dict(), discriminator.config)

@@ -1,33 +1,40 @@
 """A small StyleGAN2 taught by MobileStyleGAN, whose W it shares: `sgmatte train generator`.
 
-Pixels alone teach too slowly: most of what a generator must learn lies in its hidden features. The teacher's are there
-for every resolution, so the student's own are asked for them at each, by way of a linear readout (Romero et al.,
-*FitNets*, ICLR 2015), from the coarsest on: a lesson goes as far as one resolution, and the next begins with what it
-left. Each lesson trains all stages up to its own, on what the stages before really give.
+Pixels alone teach too slowly: most of what a generator must learn lies in its coarse hidden features. The teacher's
+are there, so the student's own are asked for them, by way of a linear readout (Romero et al., *FitNets*, ICLR 2015),
+beside the picture at every resolution. Lessons go from coarse to fine: each goes as far as one resolution, trains all
+stages up to it, and the next begins with what it left.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgmatte.device import fast_in_bf16
-from sgmatte.generator import MobileGenerator
 from sgmatte.nn import stylegan2
 from sgmatte.nn.perceptual import PerceptualDistance
+from sgmatte.nn.stylegan2_discriminator import Discriminator
+from sgmatte.train.adversarial import Duel, sharpened
 from sgmatte.train.data import Sample
 from sgmatte.train.loop import Observe, Recipe, fit
+from sgmatte.train.mapping import taught_mapping
+from sgmatte.train.teacher import Album, Latents, Teacher, as_bytes, as_picture, picture_errors, reduced, student_rows
 
-CHANNELS = (256, 256, 256, 256, 192, 128, 64)  # at 4, 8 ... 256 pixels: 17 MB in half precision
-MIXED = 0.5  # share of pictures whose finer resolutions come from a second w, so that W+ is learned as well as W
+CHANNELS = (384, 384, 384, 256, 128, 64, 32)  # at 4, 8 ... 256 px; from 64 on, each costs as much as the one before
+CRITICS = (256, 256, 256, 256, 128, 64, 32)  # channels of the discriminator, likewise
 NOISE = 0.1  # strength of the noise maps to begin with
+STYLE = 0.1  # spread of the styles to begin with, in that of StyleGAN2's own: the teacher's W is no white noise
+GRAIN = 2  # maps at the end that the teacher has no twin of; they keep this strength, which errors would shrink to zero
+PICTURES = 8192  # in the album
+FEATURES = 4  # resolutions whose hidden features are asked for: 4, 8, 16 and 32
 HELD_OUT_SEED = 1_000_000  # apart from every training seed that a person would type
 EXAMPLES = 64  # pictures for validation
 
@@ -36,7 +43,7 @@ EXAMPLES = 64  # pictures for validation
 class Lesson:
     """A part of the training: the student's first `stages` resolutions (4, 8 ...), all at once.
 
-    Its weights of the losses are those of `Classroom.terms`; without one for pixels, the teacher draws no picture.
+    Its weights of the losses are those of `Classroom.terms`.
     """
 
     name: str
@@ -44,60 +51,15 @@ class Lesson:
     steps: int
     batch: int
     lr: float
-    pixels: float = 0.0
+    pixels: float = 10.0
     perceptual: float = 0.0
 
 
 LESSONS = (
-    Lesson("32", stages=4, steps=3000, batch=16, lr=4e-3),
-    Lesson("128", stages=6, steps=2000, batch=8, lr=3e-3, pixels=10),
-    Lesson("256", stages=7, steps=4000, batch=8, lr=3e-3, pixels=10, perceptual=1),
+    Lesson("32", stages=4, steps=1000, batch=8, lr=2e-2),
+    Lesson("128", stages=6, steps=1000, batch=8, lr=1.2e-2),
+    Lesson("256", stages=7, steps=1300, batch=8, lr=8e-3, perceptual=1),
 )
-
-
-class Teacher:
-    """MobileStyleGAN's trunk and short head: features at every resolution but the finest, and the picture.
-
-    Noise maps are drawn anew for each picture, at the strength of the maps that came with the weights: were they
-    constant, the student could ignore its own.
-    """
-
-    def __init__(self, generator: MobileGenerator) -> None:
-        self.mapping, self.synthesis = generator.networks
-        self.strengths = [float(noise.std()) for noise in self.synthesis.noise]
-        self.channels = [self.synthesis.config.constant, *self.synthesis.config.blocks]
-
-    @torch.no_grad()
-    def w(self, z: Tensor) -> Tensor:
-        return self.mapping(z)
-
-    @torch.no_grad()
-    def features(self, w: Tensor, change: Tensor, noise: Sequence[Tensor], stages: int) -> list[Tensor]:
-        """Features [(N, C, r, r)] of the first `stages` resolutions, as far as it has them; w as in `picture`."""
-        trunk = self.synthesis
-        if stages < len(self.channels):
-            trunk = trunk.shortened(2 ** (stages + 2))
-        scaled = [strength * noise_map for strength, noise_map in zip(self.strengths, noise, strict=False)]
-        return trunk.features(self._rows(w, change), scaled)
-
-    @torch.no_grad()
-    def picture(self, features: Sequence[Tensor], w: Tensor, change: Tensor) -> Tensor:
-        """(N, 3, S, S) from all features and w (N, 2, latent), whose second row counts from resolution `change` on."""
-        return self.synthesis.head(features[-1], self._rows(w, change)[:, -1])
-
-    def _rows(self, w: Tensor, change: Tensor) -> Tensor:
-        rows = torch.arange(self.synthesis.config.layers, device=w.device)
-        resolution = (rows + 2) // 3  # row 0 draws 4x4; 1, 2, 3 draw 8x8 ...
-        return torch.where((resolution < change[:, None])[..., None], w[:, :1], w[:, 1:])
-
-
-def student_rows(layers: int, w: Tensor, change: Tensor) -> Tensor:
-    """W+ (N, layers, 512) of a StyleGAN2 from w (N, 2, 512): the second from resolution `change` (N,) on.
-
-    The row that an RGB shares with the next resolution's first convolution goes with the latter.
-    """
-    resolution = (torch.arange(layers, device=w.device) + 1) // 2  # row 0 draws 4x4; 1 and 2 draw 8x8 ...
-    return torch.where((resolution < change[:, None])[..., None], w[:, :1], w[:, 1:])
 
 
 class Pupil(nn.Module):
@@ -106,7 +68,7 @@ class Pupil(nn.Module):
     def __init__(self, student: stylegan2.Generator, wanted: Sequence[int]) -> None:
         super().__init__()
         self.student = student
-        pairs = zip(student.channels, wanted, strict=False)
+        pairs = zip(student.channels[:FEATURES], wanted, strict=False)
         self.readouts = nn.ModuleList(nn.Conv2d(own, theirs, 1) for own, theirs in pairs)
 
     def forward(self, w_plus: Tensor, noise: Sequence[Tensor], stages: int) -> list[tuple[Tensor | None, Tensor]]:
@@ -118,27 +80,6 @@ class Pupil(nn.Module):
         return found
 
 
-class Latents:
-    """Draws z (2, 512), the resolution at which the second takes over, and noise maps in one row of numbers."""
-
-    def __init__(self, latent: int, shapes: Sequence[tuple[int, ...]], resolutions: int) -> None:
-        self.latent, self.resolutions = latent, resolutions
-        self.counts = [shape[2] * shape[3] for shape in shapes]
-
-    def __call__(self, random: np.random.Generator) -> Sample:
-        change = int(random.integers(1, self.resolutions)) if random.random() < MIXED else self.resolutions
-        return {
-            "z": torch.from_numpy(random.standard_normal((2, self.latent), dtype=np.float32)),
-            "change": torch.tensor(change),
-            "noise": torch.from_numpy(random.standard_normal(sum(self.counts), dtype=np.float32)),
-        }
-
-    def maps(self, noise: Tensor) -> list[Tensor]:
-        """Noise maps [(N, 1, r, r)] of a batch."""
-        sides = [round(count**0.5) for count in self.counts]
-        return [part.view(-1, 1, side, side) for part, side in zip(noise.split(self.counts, 1), sides, strict=True)]
-
-
 @dataclass(frozen=True)
 class Classroom:
     """What a lesson's losses and its validation need."""
@@ -148,58 +89,56 @@ class Classroom:
     layers: int
     spreads: list[Tensor]  # (C,) variance of each feature of the teacher
     perceptual: PerceptualDistance | None
+    held_out: Sample
 
     def terms(self, pupil: nn.Module, sample: Sample, lesson: Lesson) -> Mapping[str, Tensor]:
         """Weighted losses: share of the features' variance that is not explained, mean over resolutions; MSE of the
         pictures, sum over them; perceptual distance of the finest."""
-        found, features, target = self.answers(pupil, sample, lesson.stages, bool(lesson.pixels))
-        reads = [read for read, _ in found if read is not None]
-        unexplained = [
-            self.unexplained(k, read, wanted) for k, (read, wanted) in enumerate(zip(reads, features, strict=True))
+        found, features = self.answers(pupil, sample, lesson.stages)
+        target = as_picture(sample["picture"])
+        shares = [
+            self.unexplained(k, read, features[k]).mean() for k, (read, _) in enumerate(found) if read is not None
         ]
-        terms = {"features": torch.stack([share.mean() for share in unexplained]).mean()}
-        if target is not None:
-            errors = [F.mse_loss(picture, reduced(target, picture)) / 4 for _, picture in found]  # of [0, 1]
-            terms["pixels"] = lesson.pixels * torch.stack(errors).sum()
-            if self.perceptual and lesson.perceptual:
-                distance = self.perceptual.against(((target + 1) / 2).clamp(0, 1))
-                terms["perceptual"] = lesson.perceptual * distance((found[-1][1] + 1) / 2).mean()
+        terms = {
+            "features": torch.stack(shares).mean(),
+            "pixels": lesson.pixels * picture_errors([picture for _, picture in found], target),
+        }
+        if self.perceptual and lesson.perceptual:
+            distance = self.perceptual.against((target + 1) / 2)
+            terms["perceptual"] = lesson.perceptual * distance((found[-1][1] + 1) / 2).mean()
         return terms
 
     def answers(
-        self, pupil: nn.Module, sample: Sample, stages: int, drawn: bool
-    ) -> tuple[list[tuple[Tensor | None, Tensor]], list[Tensor], Tensor | None]:
-        """What the pupil finds, and the teacher's features and, if wanted, its picture."""
+        self, pupil: nn.Module, sample: Sample, stages: int
+    ) -> tuple[list[tuple[Tensor | None, Tensor]], list[Tensor]]:
+        """What the pupil finds, and the teacher's features where they are asked for."""
         noise, change = self.latents.maps(sample["noise"]), sample["change"]
         w = self.teacher.w(sample["z"].flatten(0, 1)).unflatten(0, (-1, 2))
-        features = self.teacher.features(w, change, noise, len(self.teacher.channels) if drawn else stages)
-        target = self.teacher.picture(features, w, change) if drawn else None
-        return pupil(student_rows(self.layers, w, change), noise, stages), features[:stages], target
+        features = self.teacher.features(w, change, noise, FEATURES)
+        return pupil(student_rows(self.layers, w, change), noise, stages), features
 
     def unexplained(self, k: int, read: Tensor, features: Tensor) -> Tensor:
         """Squared error in shares of the variance over all features of resolution k: (N, r, r), 1 for a constant."""
         return (read - features.float()).square().sum(1) / self.spreads[k].sum()
 
 
-def reduced(target: Tensor, picture: Tensor) -> Tensor:
-    """`target` averaged down to the size of `picture`."""
-    return F.avg_pool2d(target, target.shape[-1] // picture.shape[-1])
-
-
 def classroom(teacher: Teacher, student: stylegan2.Generator, perceptual: PerceptualDistance | None) -> Classroom:
     """What `student` is taught in."""
     latents = Latents(student.latent, student.noise_shapes, len(student.channels))
-    batch = examples(latents, HELD_OUT_SEED + 1, 16)
+    batch = examples(teacher, latents, HELD_OUT_SEED + 1, 16)
     w = teacher.w(batch["z"].flatten(0, 1)).unflatten(0, (-1, 2))
-    features = teacher.features(w, batch["change"], latents.maps(batch["noise"]), len(teacher.channels))
+    features = teacher.features(w, batch["change"], latents.maps(batch["noise"]), FEATURES)
     spreads = [x.float().var((0, 2, 3)) for x in features]
-    return Classroom(teacher, latents, student.layers, spreads, perceptual)
+    held_out = examples(teacher, latents, HELD_OUT_SEED, EXAMPLES)
+    return Classroom(teacher, latents, student.layers, spreads, perceptual, held_out)
 
 
-def examples(latents: Latents, seed: int, count: int) -> dict[str, Tensor]:
-    """A batch that no training draws."""
+def examples(teacher: Teacher, latents: Latents, seed: int, count: int) -> dict[str, Tensor]:
+    """A batch that no training draws, with the teacher's `picture`."""
     rows = [latents(np.random.default_rng((seed, k))) for k in range(count)]
-    return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+    batch = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+    parts = ({key: value[k : k + 8] for key, value in batch.items()} for k in range(0, count, 8))
+    return batch | {"picture": torch.cat([as_bytes(teacher.drawn(part, latents)) for part in parts])}
 
 
 def trained_generator(
@@ -208,67 +147,108 @@ def trained_generator(
     *,
     size: int = 256,
     channels: Sequence[int] = CHANNELS,
+    critics: Sequence[int] = CRITICS,
     lessons: Sequence[Lesson] = LESSONS,
-    mapping_steps: int = 4000,
+    duel: Duel | None = None,
+    faces: Path | None = None,
+    mapping_steps: int = 1000,
+    pictures: int = PICTURES,
     effort: float = 1.0,
     seed: int = 0,
     perceptual: PerceptualDistance | None = None,
     device: torch.device | None = None,
     observe: Callable[[str], Observe] | None = None,
-) -> stylegan2.Generator:
-    """A StyleGAN2 that draws what the teacher draws, for the same w; averaged, in eval mode.
+    observe_pictures: Callable[[int, int], None] | None = None,
+) -> tuple[stylegan2.Generator, Discriminator]:
+    """A StyleGAN2 that draws what the teacher draws, for the same w, and the discriminator that sharpened it; both
+    averaged, in eval mode.
 
     Each lesson has a folder of its own in `run`, and a training that was broken off goes on in the lesson where it was.
-    `effort` multiplies the steps of all. `observe` gives the observer of a lesson by its name.
+    `effort` multiplies the steps of all, `channels` are the student's and `critics` the discriminator's, `faces` is a
+    folder of real ones. `observe` gives the observer of a lesson by its name.
 
     Raises:
-        DataError: a folder holds a checkpoint of another recipe.
+        DataError: a folder holds a checkpoint of another recipe, or there are no faces where they should be.
     """
+    duel = duel or Duel()
+    student, mapping = _beginner(teacher, size, channels, seed)
+    student.fast = fast_in_bf16(device or torch.device("cpu"))
+    room = classroom(teacher, student, perceptual)
+    album = Album(teacher, room.latents, run / "pictures", pictures, seed)
+    album.draw(observe_pictures)
+
+    def watched(name: str) -> Observe | None:
+        return observe(name) if observe else None
+
+    def steps(count: int) -> int:
+        return max(1, round(effort * count))
+
+    pupil = Pupil(student, teacher.channels)
+    for lesson in lessons:
+        lesson = replace(lesson, steps=steps(lesson.steps))
+        pupil = _after(lesson, pupil, room, album, run / lesson.name, seed, device, watched(lesson.name))
+    student, discriminator = sharpened(
+        pupil.student,
+        teacher,
+        album,
+        run / "duel",
+        replace(duel, steps=steps(duel.steps)),
+        channels=critics,
+        faces=faces,
+        seed=seed,
+        perceptual=perceptual,
+        device=device,
+        validate=lambda network: {"psnr": likeness(room, network)},
+        observe=watched("duel"),
+    )
+    taught = taught_mapping(mapping, teacher, run / "mapping", steps(mapping_steps), seed, device, watched("mapping"))
+    student.style.load_state_dict(taught.state_dict())
+    return student.requires_grad_(False), discriminator
+
+
+def _beginner(
+    teacher: Teacher, size: int, channels: Sequence[int], seed: int
+) -> tuple[stylegan2.Generator, nn.Sequential]:
+    """A student that has learned nothing yet, and its mapping network, which learns apart from the rest."""
     torch.manual_seed(seed)
     mapping = teacher.mapping
     student = stylegan2.Generator(size, latent=mapping.latent, depth=len(mapping.layers), channels=channels)
-    for strength in (
-        module.noise["weight"] for module in student.modules() if isinstance(module, stylegan2.StyledConv)
-    ):
-        nn.init.constant_(strength, NOISE)
-    student.fast = fast_in_bf16(device or torch.device("cpu"))
-    steps = max(1, round(effort * mapping_steps))
-    observe_mapping = observe("mapping") if observe else None
-    taught = taught_mapping(student.style, teacher, run / "mapping", steps, seed, device, observe_mapping)
-    student.style.load_state_dict(taught.state_dict())
+    layers = [layer for layer in student.modules() if isinstance(layer, stylegan2.StyledConv)]
+    for module in student.modules():
+        if isinstance(module, stylegan2.ModulatedConv):
+            nn.init.normal_(module.modulation.weight, std=STYLE)
+    for layer in layers:
+        nn.init.constant_(layer.noise["weight"], NOISE)
+    for layer in layers[-GRAIN:]:
+        layer.noise["weight"].requires_grad_(False)
+    separate = copy.deepcopy(student.style)
     student.style.requires_grad_(False)
-    room = classroom(teacher, student, perceptual)
-    pupil = Pupil(student, teacher.channels)
-    for lesson in lessons:
-        watch = observe(lesson.name) if observe else None
-        pupil = _after(lesson, pupil, room, run / lesson.name, effort, seed, device, watch)
-    return pupil.student.eval().requires_grad_(False)
+    return student, separate
 
 
 def _after(
     lesson: Lesson,
     pupil: Pupil,
     room: Classroom,
+    album: Album,
     run: Path,
-    effort: float,
     seed: int,
     device: torch.device | None,
     observe: Observe | None,
 ) -> Pupil:
     """The pupil after a lesson, averaged, ready for the next."""
-    steps = max(1, round(effort * lesson.steps))
     recipe = Recipe(
-        steps,
+        lesson.steps,
         lesson.batch,
         lesson.lr,
         betas=(0.9, 0.99),
-        warmup=min(100, steps // 10),
+        warmup=min(100, lesson.steps // 10),
         bf16=False,
         seed=seed,
         workers=0,
         log_every=25,
         checkpoint_every=100,
-        validate_every=500,
+        validate_every=200,
     )
 
     def losses(network: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
@@ -277,7 +257,7 @@ def _after(
     def validate(network: nn.Module) -> Mapping[str, float]:
         return scores(room, network, lesson)
 
-    averaged = fit(pupil, room.latents, losses, recipe, run, device=device, validate=validate, observe=observe)
+    averaged = fit(pupil, album, losses, recipe, run, device=device, validate=validate, observe=observe)
     assert isinstance(averaged, Pupil)
     averaged.student.style.requires_grad_(False)
     return averaged
@@ -285,42 +265,26 @@ def _after(
 
 def scores(room: Classroom, pupil: nn.Module, lesson: Lesson) -> Mapping[str, float]:
     """On pictures that no lesson shows: share of the features' variance explained at each resolution, and PSNR, dB."""
-    batch = examples(room.latents, HELD_OUT_SEED, EXAMPLES)
     values: dict[str, list[float]] = {}
-    for k in range(0, EXAMPLES, 8):
-        part = {key: value[k : k + 8].to(room.spreads[0].device) for key, value in batch.items()}
-        found, features, target = room.answers(pupil, part, lesson.stages, bool(lesson.pixels))
-        for number, (read, _) in enumerate(found):
+    for k in range(0, len(room.held_out["z"]), 8):
+        part = {key: value[k : k + 8].to(room.spreads[0].device) for key, value in room.held_out.items()}
+        found, features = room.answers(pupil, part, lesson.stages)
+        for number, (read, picture) in enumerate(found):
             if read is not None:
                 left = float(room.unexplained(number, read, features[number]).mean())
                 values.setdefault(f"explained_{4 * 2**number}", []).append(1 - left)
-        if target is not None:
-            picture = found[-1][1].clamp(-1, 1)
-            errors = ((picture - reduced(target, picture).clamp(-1, 1)) / 2).square().mean((1, 2, 3))
-            values.setdefault("psnr", []).append(float(-10 * errors.log10().mean()))
+            wanted = reduced(as_picture(part["picture"]), picture)
+            errors = ((picture.clamp(-1, 1) - wanted) / 2).square().mean((1, 2, 3))
+            values.setdefault(f"psnr_{picture.shape[-1]}", []).append(float(-10 * errors.log10().mean()))
     return {key: float(np.mean(numbers)) for key, numbers in values.items()}
 
 
-def taught_mapping(
-    network: nn.Sequential,
-    teacher: Teacher,
-    run: Path,
-    steps: int,
-    seed: int,
-    device: torch.device | None,
-    observe: Observe | None,
-) -> nn.Module:
-    """The mapping network, taught to give the teacher's w for the same z; its loss is the share not explained."""
-    latent = teacher.mapping.latent
-    variance = teacher.w(torch.randn(10_000, latent, generator=torch.Generator().manual_seed(seed))).var(0).sum()
-
-    def draw(random: np.random.Generator) -> Sample:
-        return {"z": torch.from_numpy(random.standard_normal((64, latent), dtype=np.float32))}
-
-    def unexplained(mapping: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
-        z = sample["z"].flatten(0, -2)
-        return {"unexplained": (mapping(z) - teacher.w(z)).square().sum(1).mean() / variance}
-
-    # The stored weights are a hundred times what they count as, so the rate is as well.
-    recipe = Recipe(steps, 16, 0.2, betas=(0.9, 0.99), bf16=False, seed=seed, workers=0, checkpoint_every=500)
-    return fit(network, draw, unexplained, recipe, run, device=device, observe=observe)
+def likeness(room: Classroom, student: stylegan2.Generator) -> float:
+    """Mean PSNR in dB to the teacher's pictures that no lesson shows."""
+    errors = []
+    for k in range(0, len(room.held_out["z"]), 8):
+        part = {key: value[k : k + 8].to(room.spreads[0].device) for key, value in room.held_out.items()}
+        w = room.teacher.w(part["z"].flatten(0, 1)).unflatten(0, (-1, 2))
+        drawn = student(student_rows(room.layers, w, part["change"]), room.latents.maps(part["noise"]))
+        errors.append(((drawn.clamp(-1, 1) - as_picture(part["picture"])) / 2).square().mean((1, 2, 3)))
+    return float(-10 * torch.cat(errors).log10().mean())

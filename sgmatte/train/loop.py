@@ -100,6 +100,7 @@ def fit(
         lr=recipe.lr,
         betas=recipe.betas,
         weight_decay=recipe.weight_decay,
+        fused=True,  # half the time of an update; a step of a small batch is a tenth faster for it
     )
     first_step = _resume(folder, recipe, model, average, optimizer)
     log, validation = Table(folder / "log.csv", first_step), Table(folder / "validation.csv", first_step)

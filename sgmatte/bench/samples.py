@@ -1,0 +1,126 @@
+"""Is a generator's picture of a latent that of its teacher, and are its portraits as lifelike?
+
+Lifelike is measured as usual, by the Frechet distance between features of real pictures and of drawn ones (Heusel et
+al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017, eq. 6), but on EfficientNet-Lite0, which is at hand,
+in place of Inception: figures compare with one another, not with published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgmatte import zoo
+from sgmatte.generator import Generator, MobileGenerator, StyleGAN2Generator
+from sgmatte.metrics import psnr
+from sgmatte.nn.efficientnet import EfficientNetLite0
+from sgmatte.train.data import image_files, read_rgb
+from sgmatte.train.teacher import Latents, Teacher
+
+STAGE = "stage7"  # the last features, (320, H / 32, W / 32)
+BATCH = 8
+
+Observe = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """PSNR in dB to the teacher's pictures for the same w and noise maps, both clamped to [0, 1]; the first pairs."""
+
+    latents: int
+    psnr: float
+    lowest: float
+    wanted: list[Tensor] = field(repr=False)  # (1, 3, S, S)
+    drawn: list[Tensor] = field(repr=False)
+
+
+@torch.no_grad()
+def likeness(
+    student: StyleGAN2Generator,
+    teacher: MobileGenerator,
+    count: int = 500,
+    seed: int = 1000,
+    shown: int = 36,
+    observe: Observe | None = None,
+) -> Likeness:
+    """Compare on `count` latents drawn from a seed that no training uses."""
+    source, latents = Teacher(teacher), Latents(512, student.noise_shapes, len(student.network.channels))
+    values, wanted, drawn = [], [], []
+    for number in range(count):
+        sample = {key: value[None] for key, value in latents(np.random.default_rng((seed, number))).items()}
+        sample["change"] = torch.tensor([latents.resolutions])  # one w for all rows
+        target = (source.drawn(sample, latents) + 1).clamp(0, 2) / 2
+        w_plus = source.w(sample["z"][:, 0])[:, None].expand(-1, student.layers, -1)
+        picture = student.synthesis(w_plus, latents.maps(sample["noise"])).clamp(0, 1)
+        values.append(psnr(picture, target))
+        if number < shown:
+            wanted.append(target.cpu())
+            drawn.append(picture.cpu())
+        if observe:
+            observe(number + 1, count)
+    return Likeness(count, sum(values) / count, min(values), wanted, drawn)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean (C,) and covariance (C, C) of features, in float64."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+    @staticmethod
+    def of(features: np.ndarray) -> Statistics:
+        """Of features (N, C)."""
+        return Statistics(features.mean(0), np.cov(features, rowvar=False))
+
+
+def frechet_distance(a: Statistics, b: Statistics) -> float:
+    """Squared Wasserstein-2 distance of the two Gaussians."""
+    # tr (A B)^1/2 from the eigenvalues of A B, which are those of a positive semidefinite matrix but for rounding
+    eigenvalues = np.linalg.eigvals(a.covariance @ b.covariance).real.clip(0)
+    traces = np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.sqrt(eigenvalues).sum()
+    return float(np.square(a.mean - b.mean).sum() + traces)
+
+
+class Features:
+    """EfficientNet-Lite0's last features, averaged over the picture."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.network = zoo.load_into(EfficientNetLite0(), "efficientnet-lite0.imagenet").to(device)
+        self.device = device
+
+    @torch.no_grad()
+    def statistics(self, batches: Iterable[Tensor]) -> Statistics:
+        """Of pictures, in batches (N, 3, H, W) in [0, 1]."""
+        found = [self.network(batch.to(self.device), (STAGE,))[STAGE].mean((2, 3)).cpu() for batch in batches]
+        return Statistics.of(torch.cat(found).double().numpy())
+
+
+@torch.no_grad()
+def portraits(generator: Generator, count: int, seed: int, observe: Observe | None = None) -> Iterator[Tensor]:
+    """`count` portraits of random z, in batches (N, 3, S, S) in [0, 1]."""
+    random = torch.Generator().manual_seed(seed)
+    device = generator.mean_w(1).device
+    for first in range(0, count, BATCH):
+        w = generator.mapping(torch.randn(min(BATCH, count - first), 512, generator=random).to(device))
+        w_plus = w[:, None].expand(-1, generator.layers, -1)
+        yield generator.synthesis(w_plus, generator.default_noise()).clamp(0, 1)
+        if observe:
+            observe(min(first + BATCH, count), count)
+
+
+def pictures(folder: Path) -> Iterator[Tensor]:
+    """The pictures of a folder, all of one size, in batches (N, 3, H, W) in [0, 1].
+
+    Raises:
+        DataError: there are none.
+    """
+    files = image_files(folder)
+    for first in range(0, len(files), BATCH):
+        batch = np.stack([read_rgb(file) for file in files[first : first + BATCH]])
+        yield torch.from_numpy(batch).permute(0, 3, 1, 2) / 255

@@ -1,0 +1,160 @@
+"""The last lesson of a generator: what errors alone leave blurred, a discriminator makes it draw.
+
+The student keeps to its teacher's pictures, and a discriminator that grows up beside it tells its pictures from real
+ones (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020: non-saturating loss, lazy R1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from sgmatte.nn import stylegan2
+from sgmatte.nn.perceptual import PerceptualDistance
+from sgmatte.nn.stylegan2_discriminator import Discriminator
+from sgmatte.train.data import Sample, image_files, read_rgb
+from sgmatte.train.loop import Observe, Recipe, fit
+from sgmatte.train.teacher import Album, Teacher, as_picture, picture_errors, student_rows
+
+LAZY = 16  # R1 is taken in one step of so many, and weighs as much more
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Steps, batch and rate of both, and what the losses weigh; the pixels' and the perceptual one as in `Lesson`."""
+
+    steps: int = 500
+    batch: int = 8
+    lr: float = 2e-3
+    pixels: float = 10.0
+    perceptual: float = 1.0
+    adversarial: float = 0.05
+    r1: float = 1.0  # half of the paper's gamma
+
+
+class Pair(nn.Module):
+    """Student and discriminator, which one optimiser trains: each loss reaches only the one that it is for."""
+
+    def __init__(self, student: stylegan2.Generator, discriminator: Discriminator) -> None:
+        super().__init__()
+        self.student, self.discriminator = student, discriminator
+
+    def held(self, picture: Tensor) -> Tensor:
+        """Logits of a discriminator that learns nothing from it."""
+        state = {name: value.detach() for name, value in self.discriminator.named_parameters()}
+        return functional_call(self.discriminator, state, (picture,))
+
+
+class Opponents:
+    """Samples of an album, and a `real` picture (3, S, S), uint8, beside each: a face, mirrored or not, or, one time in
+    two and where there are no faces, another picture of the album. Faces alone are too few not to be learned by heart.
+    """
+
+    def __init__(self, album: Album, faces: Path | None) -> None:
+        self.album, self.folder = album, faces
+
+    def __call__(self, random: np.random.Generator) -> Sample:
+        sample = self.album(random)
+        if self.folder is None or random.random() < 0.5:
+            return {**sample, "real": self.album.picture(int(random.integers(self.album.count)))}
+        face = read_rgb(self._faces[int(random.integers(len(self._faces)))])
+        face = face[:, ::-1] if random.random() < 0.5 else face
+        return {**sample, "real": torch.from_numpy(face.transpose(2, 0, 1).copy())}
+
+    @cached_property
+    def _faces(self) -> list[Path]:
+        assert self.folder
+        return image_files(self.folder)
+
+
+def terms(
+    pair: Pair, sample: Sample, duel: Duel, teacher: Teacher, album: Album, perceptual: PerceptualDistance | None
+) -> Mapping[str, Tensor]:
+    """Weighted losses of both. Whether R1 is taken is drawn from torch's generator, which `fit` seeds for each step."""
+    w = teacher.w(sample["z"].flatten(0, 1)).unflatten(0, (-1, 2))
+    rows = student_rows(pair.student.layers, w, sample["change"])
+    pictures = [picture for _, picture in pair.student.stages(rows, album.latents.maps(sample["noise"]))]
+    drawn, target, real = pictures[-1], as_picture(sample["picture"]), as_picture(sample["real"])
+    found = {"pixels": duel.pixels * picture_errors(pictures, target)}
+    if perceptual:
+        distance = perceptual.against((target + 1) / 2)
+        found["perceptual"] = duel.perceptual * distance((drawn + 1) / 2).mean()
+    found["adversarial"] = duel.adversarial * F.softplus(-pair.held(drawn)).mean()
+    found["told drawn"] = F.softplus(pair.discriminator(drawn.detach())).mean()
+    lazy = bool(torch.rand(()) < 1 / LAZY)
+    logits = pair.discriminator(real.requires_grad_(lazy))
+    found["told real"] = F.softplus(-logits).mean()
+    found["r1"] = logits.new_zeros(())
+    if lazy:
+        (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        found["r1"] = LAZY * duel.r1 * slope.square().sum((1, 2, 3)).mean()
+    return found
+
+
+def sharpened(
+    student: stylegan2.Generator,
+    teacher: Teacher,
+    album: Album,
+    run: Path,
+    duel: Duel,
+    *,
+    channels: Sequence[int],
+    faces: Path | None = None,
+    seed: int = 0,
+    perceptual: PerceptualDistance | None = None,
+    device: torch.device | None = None,
+    validate: Callable[[stylegan2.Generator], Mapping[str, float]] | None = None,
+    observe: Observe | None = None,
+) -> tuple[stylegan2.Generator, Discriminator]:
+    """Student and discriminator after the lesson, both averaged, in eval mode. `channels` are the discriminator's.
+
+    Raises:
+        DataError: `run` holds a checkpoint of another recipe, or `faces` no picture.
+    """
+    torch.manual_seed(seed)
+    discriminator = Discriminator(student.size, channels=channels)
+    discriminator.fast = student.fast
+    recipe = Recipe(
+        duel.steps,
+        duel.batch,
+        duel.lr,
+        warmup=min(100, duel.steps // 10),
+        betas=(0.0, 0.99),
+        ema=0.995,
+        bf16=False,
+        seed=seed,
+        workers=0,
+        log_every=25,
+        checkpoint_every=50,
+        validate_every=200,
+    )
+
+    def losses(pair: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
+        assert isinstance(pair, Pair)
+        return terms(pair, sample, duel, teacher, album, perceptual)
+
+    def score(pair: nn.Module) -> Mapping[str, float]:
+        assert isinstance(pair, Pair)
+        return validate(pair.student) if validate else {}
+
+    pair = Pair(student, discriminator)
+    averaged = fit(
+        pair,
+        Opponents(album, faces),
+        losses,
+        recipe,
+        run,
+        device=device,
+        validate=score if validate else None,
+        observe=observe,
+    )
+    assert isinstance(averaged, Pair)
+    return averaged.student, averaged.discriminator.requires_grad_(False)
