@@ -196,11 +196,14 @@ class Choice:
     load: Callable[[int, torch.device | str, bool], Generator]
 
 
-GENERATORS = {  # the best first; the last is the one that can be fetched where none is present
+PORTRAIT = "stylegan2-portrait.256"  # bundled
+
+GENERATORS = {  # the best first; where none of a size is present, the last of them can be fetched
     "stylegan2-ffhq-1024": Choice(
         "stylegan2-ffhq.1024", (1024,), lambda size, *rest: load_stylegan2("stylegan2-ffhq.1024", *rest)
     ),
     "mobilestylegan": Choice(WEIGHT, (256, 512, 1024), load_mobilestylegan),
+    "stylegan2-portrait-256": Choice(PORTRAIT, (256,), lambda size, *rest: load_stylegan2(PORTRAIT, *rest)),
 }
 
 

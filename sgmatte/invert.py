@@ -1,10 +1,10 @@
 """Inversion: the latents and noise maps whose picture is a given face crop (Abdal, Qin, Wonka: Image2StyleGAN++, CVPR
 2020: first W+, then noise).
 
-The published way takes 8000 passes through the generator. Here W+ starts at the mean latent and moves along the
-principal axes of W, each at its own width, under a loss at several scales that settles pose and colours first; then W+
-and noise maps move together. Large pictures are inverted small first: the trunk of the generator is the same, so its
-rows and maps carry over.
+The published way takes 8000 passes through the generator. Here W+ starts where an encoder guesses it, or at the mean
+latent, and moves along the principal axes of W, each at its own width, under a loss at several scales that settles pose
+and colours first; then W+ and noise maps move together. Large pictures are inverted small first: the trunk of the
+generator is the same, so its rows and maps carry over.
 """
 
 from __future__ import annotations
@@ -82,12 +82,13 @@ def inverted(
     crop: Tensor,
     perceptual: PerceptualDistance | None = None,
     *,
+    start: Tensor | None = None,
     schedule: Schedule | None = None,
     observe: Observe | None = None,
 ) -> Inversion:
     """The latents of a crop (1, 3, S, S) in [0, 1], S the generator's size. Nothing random is drawn.
 
-    Without `perceptual`, pixels alone decide.
+    `start` is a guess at w, (1, latent); without one it is the mean. Without `perceptual`, pixels alone decide.
 
     Raises:
         UsageError: the crop is not of the generator's size.
@@ -102,7 +103,8 @@ def inverted(
     progress = _Progress(sum(stage.steps for stage in stages), observe)
     small = F.avg_pool2d(crop, generator.size // first.size)
     search = _Search(first, small, perceptual, schedule, axes, progress)
-    w_plus, noise = axes.mean.repeat(1, first.layers, 1), first.default_noise()
+    w_plus = (axes.mean if start is None else start[:, None]).repeat(1, first.layers, 1)
+    noise = first.default_noise()
     w_plus, noise = search.run(schedule.w_plus, w_plus, noise)
     after_w = search.psnr(w_plus, noise)
     w_plus, noise = search.run(schedule.noise, w_plus, noise)

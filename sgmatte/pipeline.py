@@ -28,6 +28,7 @@ from sgmatte.latents import Latents, Origin, checked_latents, latent_file
 from sgmatte.matte import MattingModel, matting_model
 from sgmatte.metrics import psnr
 from sgmatte.nn.critic import Critic, critic_model
+from sgmatte.nn.encoder import Encoder, encoder_model
 from sgmatte.nn.perceptual import PerceptualDistance, perceptual_distance
 from sgmatte.photo import MAX_PIXELS, Photo, read_photo, read_trimap, write_image, write_json, write_trimap
 from sgmatte.preview import preview_image
@@ -77,6 +78,10 @@ class Networks:
     @cached_property
     def matting(self) -> MattingModel:
         return matting_model(self.settings.model, self.device.torch)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return encoder_model(self.device.torch)
 
     @cached_property
     def perceptual(self) -> PerceptualDistance:
@@ -188,10 +193,12 @@ def _found(photo: Photo, image: Tensor, networks: Networks, observe: Observe) ->
     """What the generator is to draw, and the latents that draw it."""
     observe("face", 0, 1)
     quad = face_quad(image, networks.settings)
+    crop = crop_of(image, quad, networks.settings.size)
     return quad, inverted(
         networks.generator,
-        crop_of(image, quad, networks.settings.size),
+        crop,
         networks.perceptual,
+        start=None if networks.settings.whole else networks.encoder(crop),  # it knows aligned faces only
         observe=lambda step, steps, row: observe("inversion", step, steps),
     )
 

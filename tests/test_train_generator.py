@@ -16,7 +16,7 @@ from sgmatte.train.adversarial import Duel, Opponents, Pair
 from sgmatte.train.generator import Lesson, Pupil, classroom, examples, trained_generator
 from sgmatte.train.teacher import Album, Latents, Teacher, as_bytes, as_picture, student_rows
 
-LESSONS = (Lesson("8", 2, 200, 8, 2e-2), Lesson("16", 3, 100, 8, 1e-2))
+LESSONS = (Lesson("8", 2, 200, 8, 2e-2), Lesson("16", 3, 100, 8, 1e-2, pixels=10))
 SHAPES = [(1, 1, 4, 4), *[(1, 1, 8, 8)] * 2, *[(1, 1, 16, 16)] * 2]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from sgmatte.face import chosen_face, crop_of, detected_faces, ffhq_quad
 from sgmatte.generator import Generator
 from sgmatte.invert import inverted
+from sgmatte.nn.encoder import Encoder
 from sgmatte.nn.perceptual import PerceptualDistance
 from sgmatte.photo import read_photo
 
@@ -30,9 +31,13 @@ class InversionScores:
 
 
 def inversion_scores(
-    generator: Generator, photos: Sequence[Path], perceptual: PerceptualDistance, device: torch.device
+    generator: Generator,
+    photos: Sequence[Path],
+    perceptual: PerceptualDistance,
+    device: torch.device,
+    encoder: Encoder | None = None,
 ) -> Iterator[InversionScores]:
-    """Invert the largest face of each photo.
+    """Invert the largest face of each photo, from the encoder's guess or from the mean latent.
 
     Raises:
         PhotoError, NoFaceError: of a photo that does not serve.
@@ -41,7 +46,7 @@ def inversion_scores(
     for photo in photos:
         image = read_photo(photo).image.to(device)
         crop = crop_of(image, ffhq_quad(chosen_face(detected_faces(image, device))), generator.size)
-        found = inverted(generator, crop, perceptual)
+        found = inverted(generator, crop, perceptual, start=encoder(crop) if encoder else None)
         changes = torch.cat([(a - b).flatten() for a, b in zip(found.noise, untouched, strict=True)])
         yield InversionScores(
             photo=photo.stem,

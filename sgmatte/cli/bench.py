@@ -312,6 +312,9 @@ def invert(
     count: Annotated[int, typer.Option("-n", help="Portraits drawn from the folder.", min=0)] = 10,
     generator: options.GeneratorChoice = "auto",
     size: Annotated[int, typer.Option(help="Of the generator: 256, 512 or 1024.")] = 256,
+    from_mean: Annotated[bool, typer.Option("--from-mean", help="Start at the mean latent, without the encoder.")] = (
+        False
+    ),
     seed: options.Seed = 0,
     sheet: Annotated[
         Path | None, typer.Option(help="Where to put a picture of crops and inversions.", show_default=False)
@@ -328,6 +331,7 @@ def invert(
     from sgmatte.bench.invert import inversion_scores
     from sgmatte.device import chosen_device
     from sgmatte.generator import load_generator
+    from sgmatte.nn.encoder import encoder_model
     from sgmatte.nn.perceptual import perceptual_distance
     from sgmatte.photo import write_image
     from sgmatte.preview import contact_sheet
@@ -339,9 +343,10 @@ def invert(
     network = load_generator(size, chosen.torch, name=generator)
     screen.note(f"generator: {network.name}")
     perceptual = perceptual_distance("auto", chosen.torch)
+    encoder = None if from_mean else encoder_model(chosen.torch)
     rows = []
     with screen.progress() as observe:
-        for row in inversion_scores(network, photos, perceptual, chosen.torch):
+        for row in inversion_scores(network, photos, perceptual, chosen.torch, encoder):
             rows.append(row)
             observe("inversions", len(rows), len(photos))
     if sheet:

@@ -14,7 +14,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")]
 MattingChoice = Annotated[Literal["gca", "closed-form"], typer.Option("--model", help="What estimates the alpha.")]
 GeneratorChoice = Annotated[
-    Literal["auto", "stylegan2-ffhq-1024", "mobilestylegan"],
+    Literal["auto", "stylegan2-ffhq-1024", "mobilestylegan", "stylegan2-portrait-256"],
     typer.Option("--generator", help="What draws the face; auto: the best one present that draws --size."),
 ]
 MaxPixels = Annotated[int, typer.Option(help="Limit of a photo, checked before it is decoded.", min=1)]

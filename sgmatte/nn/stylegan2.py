@@ -25,7 +25,7 @@ from sgmatte.errors import UsageError
 from sgmatte.ops import bias_act, upfirdn2d
 
 SLOPE, GAIN = 0.2, math.sqrt(2)  # of every leaky ReLU, which keeps the variance
-FAST_FROM = 16  # side of the hidden features from which on `fast` counts; below, nothing is to be gained
+FAST_FROM = 8  # side of the hidden features from which on `fast` counts; below, nothing is to be gained
 
 
 def channel_table(size: int, multiplier: int = 2, width: float = 1) -> tuple[int, ...]:

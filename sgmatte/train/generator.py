@@ -43,7 +43,8 @@ EXAMPLES = 64  # pictures for validation
 class Lesson:
     """A part of the training: the student's first `stages` resolutions (4, 8 ...), all at once.
 
-    Its weights of the losses are those of `Classroom.terms`.
+    Its weights of the losses are those of `Classroom.terms`. Without one for pixels, the latents of each picture are
+    new; with it they are those of the album, whose pictures are drawn already.
     """
 
     name: str
@@ -51,14 +52,14 @@ class Lesson:
     steps: int
     batch: int
     lr: float
-    pixels: float = 10.0
+    pixels: float = 0.0
     perceptual: float = 0.0
 
 
 LESSONS = (
-    Lesson("32", stages=4, steps=1000, batch=8, lr=2e-2),
-    Lesson("128", stages=6, steps=1000, batch=8, lr=1.2e-2),
-    Lesson("256", stages=7, steps=1300, batch=8, lr=8e-3, perceptual=1),
+    Lesson("16", stages=3, steps=2500, batch=16, lr=2e-2),
+    Lesson("64", stages=5, steps=700, batch=8, lr=1e-2, pixels=10),
+    Lesson("256", stages=7, steps=1100, batch=8, lr=8e-3, pixels=10, perceptual=1),
 )
 
 
@@ -95,14 +96,13 @@ class Classroom:
         """Weighted losses: share of the features' variance that is not explained, mean over resolutions; MSE of the
         pictures, sum over them; perceptual distance of the finest."""
         found, features = self.answers(pupil, sample, lesson.stages)
-        target = as_picture(sample["picture"])
         shares = [
             self.unexplained(k, read, features[k]).mean() for k, (read, _) in enumerate(found) if read is not None
         ]
-        terms = {
-            "features": torch.stack(shares).mean(),
-            "pixels": lesson.pixels * picture_errors([picture for _, picture in found], target),
-        }
+        terms = {"features": torch.stack(shares).mean()}
+        if lesson.pixels:
+            target = as_picture(sample["picture"])
+            terms["pixels"] = lesson.pixels * picture_errors([picture for _, picture in found], target)
         if self.perceptual and lesson.perceptual:
             distance = self.perceptual.against((target + 1) / 2)
             terms["perceptual"] = lesson.perceptual * distance((found[-1][1] + 1) / 2).mean()
@@ -114,7 +114,7 @@ class Classroom:
         """What the pupil finds, and the teacher's features where they are asked for."""
         noise, change = self.latents.maps(sample["noise"]), sample["change"]
         w = self.teacher.w(sample["z"].flatten(0, 1)).unflatten(0, (-1, 2))
-        features = self.teacher.features(w, change, noise, FEATURES)
+        features = self.teacher.features(w, change, noise, min(stages, FEATURES))
         return pupil(student_rows(self.layers, w, change), noise, stages), features
 
     def unexplained(self, k: int, read: Tensor, features: Tensor) -> Tensor:
@@ -257,7 +257,9 @@ def _after(
     def validate(network: nn.Module) -> Mapping[str, float]:
         return scores(room, network, lesson)
 
-    averaged = fit(pupil, album, losses, recipe, run, device=device, validate=validate, observe=observe)
+    shapes = pupil.student.noise_shapes[: 2 * lesson.stages - 1]
+    source = album if lesson.pixels else Latents(pupil.student.latent, shapes, len(pupil.student.channels))
+    averaged = fit(pupil, source, losses, recipe, run, device=device, validate=validate, observe=observe)
     assert isinstance(averaged, Pupil)
     averaged.student.style.requires_grad_(False)
     return averaged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -97,9 +98,16 @@ class Latents:
         }
 
     def maps(self, noise: Tensor) -> list[Tensor]:
-        """Noise maps [(N, 1, r, r)] of a batch."""
-        sides = [round(count**0.5) for count in self.counts]
-        return [part.view(-1, 1, side, side) for part, side in zip(noise.split(self.counts, 1), sides, strict=True)]
+        """Noise maps [(N, 1, r, r)] of a batch, as many as there are numbers for."""
+        ends = [end for end in accumulate(self.counts) if end <= noise.shape[1]]
+        parts = noise.split(self.counts[: len(ends)], 1)
+        return [part.view(-1, 1, *[round(part.shape[1] ** 0.5)] * 2) for part in parts]
+
+
+def latents_of(size: int, latent: int = 512) -> Latents:
+    """What a StyleGAN2 of `size` draws from, whatever its channels."""
+    network = stylegan2.Generator(size, latent=latent, depth=0, channels=[1] * (size.bit_length() - 2))
+    return Latents(latent, network.noise_shapes, len(network.channels))
 
 
 class Album:
@@ -131,17 +139,18 @@ class Album:
     def _shard(self, k: int, batch: int = 8) -> np.ndarray:
         parts = []
         for first in range(k * SHARD, (k + 1) * SHARD, batch):
-            rows = [self._row(number) for number in range(first, first + batch)]
+            rows = [self.row(number) for number in range(first, first + batch)]
             drawn = self.teacher.drawn({key: torch.stack([row[key] for row in rows]) for key in rows[0]}, self.latents)
             parts.append(as_bytes(drawn).cpu().numpy())
         return np.concatenate(parts)
 
-    def _row(self, number: int) -> Sample:
+    def row(self, number: int) -> Sample:
+        """The latents of picture `number`."""
         return self.latents(np.random.default_rng((self.seed, number)))
 
     def __call__(self, random: np.random.Generator) -> Sample:
         number = int(random.integers(self.count))
-        return {**self._row(number), "picture": self.picture(number)}
+        return {**self.row(number), "picture": self.picture(number)}
 
     def picture(self, number: int) -> Tensor:
         """Picture `number` alone, (3, S, S), uint8."""
