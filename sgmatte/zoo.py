@@ -39,6 +39,7 @@ __all__ = [
     "record",
     "records",
     "save_weights",
+    "state",
     "tensors",
     "used",
 ]
@@ -190,7 +191,11 @@ def tensors(name: str) -> dict[str, Tensor]:
     Raises:
         WeightError: missing, damaged, or neither safetensors nor a plain torch state dict.
     """
-    file = path(name)
+    return state(path(name))
+
+
+def state(file: Path) -> dict[str, Tensor]:
+    """The same, of a file that need be in no manifest."""
     if file.suffix == ".safetensors":
         with _opened(file) as opened:
             found = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118, it is no dict

@@ -158,9 +158,16 @@ def test_each_loss_of_a_duel_reaches_only_its_own_side(teacher, album, monkeypat
                 slopes = torch.autograd.grad(term, list(parameters.values()), retain_graph=True, allow_unused=True)
                 pairs = zip(parameters, slopes, strict=True)
                 sides[name] = {key.split(".")[0] for key, slope in pairs if slope is not None and slope.abs().max() > 0}
-        assert sides["pixels"] == sides["adversarial"] == {"student"}
+        assert sides["coarse"] == sides["unlike"] == sides["untrue"] == {"student"}
         assert sides["told drawn"] == sides["told real"] == {"discriminator"}
         assert sides.get("r1") == ({"discriminator"} if lazy else None)
+
+
+def test_a_value_with_a_slope_of_its_own():
+    picture = torch.randn(2, 3, 4, 4, requires_grad=True)
+    value = adversarial._with_slope(torch.tensor(3.0), picture, torch.full_like(picture, 0.25))
+    assert float(value.detach()) == pytest.approx(3)
+    assert torch.equal(torch.autograd.grad(value, picture)[0], torch.full_like(picture, 0.25))
 
 
 def test_opponents_are_faces_and_pictures(album, tmp_path):

@@ -225,6 +225,11 @@ def generator(
         typer.Option(help="Real faces, 256x256, aligned as FFHQ's: half of what the discriminator takes for real."),
     ] = None,
     out: WeightsOut = Path("stylegan2-portrait-256.safetensors"),
+    start: Annotated[
+        Path | None,
+        typer.Option(help="A generator's weights to go on from, with its discriminator's beside them."),
+    ] = None,
+    first: Annotated[str | None, typer.Option(help="Lesson to begin with; earlier ones are left out.")] = None,
     discriminator_out: Annotated[Path, typer.Option(help="Where the discriminator's weights go.")] = Path(
         "stylegan2-portrait-discriminator-256.safetensors"
     ),
@@ -238,10 +243,19 @@ def generator(
     """
     from sgmatte import zoo
     from sgmatte.device import chosen_device
+    from sgmatte.errors import UsageError
     from sgmatte.generator import load_mobilestylegan
     from sgmatte.nn.perceptual import perceptual_distance
-    from sgmatte.train.generator import trained_generator
+    from sgmatte.train.generator import LESSONS, trained_generator
     from sgmatte.train.teacher import Teacher
+
+    names = [lesson.name for lesson in LESSONS]
+    if first not in (None, *names, "duel"):
+        raise UsageError(f"there is no lesson '{first}'; they are {', '.join(names)} and duel")
+    lessons = LESSONS[[*names, "duel"].index(first) if first else 0 :]
+    before = None
+    if start:
+        before = (zoo.state(start), zoo.state(start.with_name(discriminator_out.name)))
 
     chosen = chosen_device(device).torch
     teacher = Teacher(load_mobilestylegan(256, chosen, exact=False))
@@ -253,7 +267,9 @@ def generator(
     student, discriminator = trained_generator(
         teacher,
         run,
+        lessons=lessons,
         faces=faces,
+        start=before,
         effort=effort,
         seed=seed,
         perceptual=perceptual_distance("auto", chosen),

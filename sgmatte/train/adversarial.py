@@ -29,14 +29,19 @@ LAZY = 16  # R1 is taken in one step of so many, and weighs as much more
 
 @dataclass(frozen=True)
 class Duel:
-    """Steps, batch and rate of both, and what the losses weigh; the pixels' and the perceptual one as in `Lesson`."""
+    """Steps, batch and rate of both, and what the losses weigh; the pixels' and the perceptual one as in `Lesson`.
+
+    The adversarial loss weighs what gives its gradient, at the picture, `adversarial` times the length of that of the
+    other two: how steep a young discriminator is nobody knows beforehand (Esser et al., "Taming Transformers for
+    High-Resolution Image Synthesis", CVPR 2021, eq. 7).
+    """
 
     steps: int = 500
     batch: int = 8
     lr: float = 2e-3
     pixels: float = 10.0
     perceptual: float = 1.0
-    adversarial: float = 0.05
+    adversarial: float = 0.5
     r1: float = 1.0  # half of the paper's gamma
 
 
@@ -82,12 +87,20 @@ def terms(
     w = teacher.w(sample["z"].flatten(0, 1)).unflatten(0, (-1, 2))
     rows = student_rows(pair.student.layers, w, sample["change"])
     pictures = [picture for _, picture in pair.student.stages(rows, album.latents.maps(sample["noise"]))]
-    drawn, target, real = pictures[-1], as_picture(sample["picture"]), as_picture(sample["real"])
-    found = {"pixels": duel.pixels * picture_errors(pictures, target)}
+    target, real = as_picture(sample["picture"]), as_picture(sample["real"])
+    *coarse, drawn = pictures
+    seen = drawn.detach().requires_grad_()
+    unlike = duel.pixels * picture_errors([seen], target)
     if perceptual:
-        distance = perceptual.against((target + 1) / 2)
-        found["perceptual"] = duel.perceptual * distance((drawn + 1) / 2).mean()
-    found["adversarial"] = duel.adversarial * F.softplus(-pair.held(drawn)).mean()
+        unlike = unlike + duel.perceptual * perceptual.against((target + 1) / 2)((seen + 1) / 2).mean()
+    untrue = F.softplus(-pair.held(seen)).mean()
+    (to_like,), (to_true,) = torch.autograd.grad(unlike, seen), torch.autograd.grad(untrue, seen)
+    weight = duel.adversarial * to_like.norm() / to_true.norm().clamp_min(1e-12)
+    found = {
+        "coarse": duel.pixels * picture_errors(coarse, target),
+        "unlike": _with_slope(unlike, drawn, to_like),
+        "untrue": _with_slope(untrue, drawn, weight * to_true),
+    }
     found["told drawn"] = F.softplus(pair.discriminator(drawn.detach())).mean()
     lazy = bool(torch.rand(()) < 1 / LAZY)
     logits = pair.discriminator(real.requires_grad_(lazy))
@@ -99,6 +112,12 @@ def terms(
     return found
 
 
+def _with_slope(value: Tensor, x: Tensor, slope: Tensor) -> Tensor:
+    """A scalar of the given value whose gradient at `x` is `slope`."""
+    product = (x * slope).sum()
+    return value.detach() + product - product.detach()
+
+
 def sharpened(
     student: stylegan2.Generator,
     teacher: Teacher,
@@ -107,6 +126,7 @@ def sharpened(
     duel: Duel,
     *,
     channels: Sequence[int],
+    start: Mapping[str, Tensor] | None = None,
     faces: Path | None = None,
     seed: int = 0,
     perceptual: PerceptualDistance | None = None,
@@ -114,7 +134,8 @@ def sharpened(
     validate: Callable[[stylegan2.Generator], Mapping[str, float]] | None = None,
     observe: Observe | None = None,
 ) -> tuple[stylegan2.Generator, Discriminator]:
-    """Student and discriminator after the lesson, both averaged, in eval mode. `channels` are the discriminator's.
+    """Student and discriminator after the lesson, both averaged, in eval mode. `channels` are the discriminator's, and
+    `start` is its state from an earlier training.
 
     Raises:
         DataError: `run` holds a checkpoint of another recipe, or `faces` no picture.
@@ -122,6 +143,8 @@ def sharpened(
     torch.manual_seed(seed)
     discriminator = Discriminator(student.size, channels=channels)
     discriminator.fast = student.fast
+    if start:
+        discriminator.load_state_dict(start)
     recipe = Recipe(
         duel.steps,
         duel.batch,

@@ -39,6 +39,9 @@ HELD_OUT_SEED = 1_000_000  # apart from every training seed that a person would 
 EXAMPLES = 64  # pictures for validation
 
 
+State = Mapping[str, Tensor]
+
+
 @dataclass(frozen=True)
 class Lesson:
     """A part of the training: the student's first `stages` resolutions (4, 8 ...), all at once.
@@ -151,6 +154,7 @@ def trained_generator(
     lessons: Sequence[Lesson] = LESSONS,
     duel: Duel | None = None,
     faces: Path | None = None,
+    start: tuple[State, State] | None = None,
     mapping_steps: int = 1000,
     pictures: int = PICTURES,
     effort: float = 1.0,
@@ -165,13 +169,17 @@ def trained_generator(
 
     Each lesson has a folder of its own in `run`, and a training that was broken off goes on in the lesson where it was.
     `effort` multiplies the steps of all, `channels` are the student's and `critics` the discriminator's, `faces` is a
-    folder of real ones. `observe` gives the observer of a lesson by its name.
+    folder of real ones. `start` are the states of student and discriminator from an earlier training, to go on from.
+    `observe` gives the observer of a lesson by its name.
 
     Raises:
         DataError: a folder holds a checkpoint of another recipe, or there are no faces where they should be.
     """
     duel = duel or Duel()
     student, mapping = _beginner(teacher, size, channels, seed)
+    if start:
+        student.load_state_dict(start[0])
+        mapping.load_state_dict(student.style.state_dict())
     student.fast = fast_in_bf16(device or torch.device("cpu"))
     room = classroom(teacher, student, perceptual)
     album = Album(teacher, room.latents, run / "pictures", pictures, seed)
@@ -194,6 +202,7 @@ def trained_generator(
         run / "duel",
         replace(duel, steps=steps(duel.steps)),
         channels=critics,
+        start=start[1] if start else None,
         faces=faces,
         seed=seed,
         perceptual=perceptual,
