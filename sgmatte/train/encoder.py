@@ -7,7 +7,7 @@ stays near the mean w, which is what a start of an inversion should do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from sgmatte.nn.encoder import TRUNK, Encoder
 from sgmatte.train.teacher import Album, as_picture
 
 RANK = 128  # axes of W that are told, the widest first
-RIDGES = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # in shares of the features' mean square, times their number
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # times the number of features, which have unit variance
 HELD_OUT = 10  # one portrait in so many
 BATCH = 16
 
@@ -42,8 +42,7 @@ def fitted_encoder(album: Album, device: torch.device, observe: Callable[[int, i
     held_out = torch.arange(len(w)) % HELD_OUT == 0
     mean, axes = _principal_axes(w[~held_out])
     best, score = None, -torch.inf
-    for ridge in RIDGES:
-        weight, bias = _ridge(features[~held_out], (w[~held_out] - mean) @ axes, ridge)
+    for ridge, weight, bias in _ridges(features[~held_out], (w[~held_out] - mean) @ axes):
         guess = mean + (features[held_out] @ weight.T + bias) @ axes.T
         explained = 1 - float((guess - w[held_out]).square().sum() / (w[held_out] - mean).square().sum())
         if explained > score:
@@ -81,11 +80,12 @@ def _principal_axes(w: Tensor) -> tuple[Tensor, Tensor]:
     return mean, directions.flip(1)[:, :RANK]
 
 
-def _ridge(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Weight (outputs, inputs) and bias (outputs,) of x (N, inputs) -> y (N, outputs)."""
+def _ridges(x: Tensor, y: Tensor) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """Each ridge, with weight (outputs, inputs) and bias (outputs,) of x (N, inputs) -> y (N, outputs)."""
     centre, scale = x.mean(0), x.std(0).clamp_min(1e-6)
     z = (x - centre) / scale
     gram = z @ z.T  # the dual form: there are fewer portraits than features
-    gram.diagonal().add_(ridge * z.shape[1])
-    weight = (torch.linalg.solve(gram, y - y.mean(0)).T @ z) / scale
-    return weight, y.mean(0) - weight @ centre
+    for ridge in RIDGES:
+        damped = gram + ridge * z.shape[1] * torch.eye(len(z), dtype=z.dtype)
+        weight = (torch.linalg.solve(damped, y - y.mean(0)).T @ z) / scale
+        yield ridge, weight, y.mean(0) - weight @ centre

@@ -62,7 +62,8 @@ class Lesson:
 LESSONS = (
     Lesson("16", stages=3, steps=2500, batch=16, lr=2e-2),
     Lesson("64", stages=5, steps=700, batch=8, lr=1e-2, pixels=10),
-    Lesson("256", stages=7, steps=1100, batch=8, lr=8e-3, pixels=10, perceptual=1),
+    Lesson("64-again", stages=5, steps=1300, batch=8, lr=1e-2, pixels=10),
+    Lesson("256", stages=7, steps=700, batch=8, lr=6e-3, pixels=10, perceptual=1),
 )
 
 
@@ -155,7 +156,7 @@ def trained_generator(
     duel: Duel | None = None,
     faces: Path | None = None,
     start: tuple[State, State] | None = None,
-    mapping_steps: int = 1000,
+    mapping_steps: int = 500,
     pictures: int = PICTURES,
     effort: float = 1.0,
     seed: int = 0,
