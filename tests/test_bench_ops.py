@@ -29,6 +29,6 @@ def test_share_in_convolutions():
 
 def test_operators_are_timed_in_all_their_forms():
     rows = list(timings(16, 4, torch.device("cpu"), tries=1))
-    assert len(rows) == 2 * 2 * 6
+    assert len(rows) == 2 * 2 * 8
     assert len({(row.name, row.dtype, row.order) for row in rows}) == len(rows)
     assert all(row.compiled > 0 and row.ratio == row.reference / row.compiled for row in rows)

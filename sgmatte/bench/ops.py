@@ -1,4 +1,4 @@
-"""The operators alone: the shapes in which StyleGAN2 uses them, compiled and in plain torch by turns."""
+"""The operators alone: the shapes in which the generators use them, compiled and in plain torch by turns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sgmatte.ops import bias_act, native, reference, upfirdn2d
+from sgmatte.ops import bias_act, haar_synthesis, native, reference, upfirdn2d
 
 Work = Callable[[], object]
 ORDERS = ("contiguous", "channels_last")
 FILTERS: tuple[Callable[..., Tensor], ...] = (upfirdn2d, reference.upfirdn2d)
 ACTIVATIONS: tuple[Callable[..., Tensor], ...] = (bias_act, reference.bias_act)
+WAVELETS: tuple[Callable[..., Tensor], ...] = (haar_synthesis, reference.haar_synthesis)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,11 @@ def timings(size: int, channels: int, device: torch.device, tries: int = 5) -> I
 
             order = native.memory_format(last)
             x, rgb = (random(1, c, size, size).to(dtype).contiguous(memory_format=order) for c in (channels, 3))
-            given = [random(channels), random(1, 1, size, size), random(1), random(1, channels).exp()]
+            halves = random(1, 4 * channels, size // 2, size // 2).to(dtype).contiguous(memory_format=order)
+            given, styles = (
+                [random(channels), random(1, 1, size, size), random(1), random(1, channels).exp()],
+                random(1, 4 * channels),
+            )
             cases: dict[str, list[Work]] = {
                 "blur": [partial(fir, x, blur, pad=(2, 1)) for fir in FILTERS],
                 "blur, both ways": [_both_ways(partial(fir, kernel=blur, pad=(2, 1)), [x]) for fir in FILTERS],
@@ -70,6 +75,8 @@ def timings(size: int, channels: int, device: torch.device, tries: int = 5) -> I
                 "halved": [partial(fir, x, blur, down=2, pad=(1, 1)) for fir in FILTERS],
                 "activation": [partial(act, x, *given) for act in ACTIVATIONS],
                 "activation, both ways": [_both_ways(act, [x, *given]) for act in ACTIVATIONS],
+                "wavelet": [partial(wavelet, halves, styles) for wavelet in WAVELETS],
+                "wavelet, both ways": [_both_ways(wavelet, [halves, styles]) for wavelet in WAVELETS],
             }
             for name, works in cases.items():
                 compiled, plain = by_turns([_finished(work, device) for work in works], tries)
