@@ -230,6 +230,7 @@ def generator(
         typer.Option(help="A generator's weights to go on from, with its discriminator's beside them."),
     ] = None,
     first: Annotated[str | None, typer.Option(help="Lesson to begin with; earlier ones are left out.")] = None,
+    last: Annotated[str | None, typer.Option(help="Lesson to end with; later ones are left out.")] = None,
     discriminator_out: Annotated[Path, typer.Option(help="Where the discriminator's weights go.")] = Path(
         "stylegan2-portrait-discriminator-256.safetensors"
     ),
@@ -239,6 +240,8 @@ def generator(
 ) -> None:
     """Train a small StyleGAN2 that shares its W with MobileStyleGAN, its teacher, and a discriminator.
 
+    Lessons are 16, 64, 64-again, 256 and duel, in which the discriminator takes part.
+
     Example: sgmatte train generator --run runs/generator --faces faces
     """
     from sgmatte import zoo
@@ -246,16 +249,19 @@ def generator(
     from sgmatte.errors import UsageError
     from sgmatte.generator import load_mobilestylegan
     from sgmatte.nn.perceptual import perceptual_distance
+    from sgmatte.train.adversarial import Duel
     from sgmatte.train.generator import LESSONS, trained_generator
     from sgmatte.train.teacher import Teacher
 
-    names = [lesson.name for lesson in LESSONS]
-    if first not in (None, *names, "duel"):
-        raise UsageError(f"there is no lesson '{first}'; they are {', '.join(names)} and duel")
-    lessons = LESSONS[[*names, "duel"].index(first) if first else 0 :]
+    names = [*(lesson.name for lesson in LESSONS), "duel"]
+    for name in (first, last):
+        if name not in (None, *names):
+            raise UsageError(f"there is no lesson '{name}'; they are {', '.join(names)}")
+    taken = names[names.index(first) if first else 0 : names.index(last) + 1 if last else None]
     before = None
     if start:
-        before = (zoo.state(start), zoo.state(start.with_name(discriminator_out.name)))
+        judge = start.with_name(discriminator_out.name)
+        before = (zoo.state(start), zoo.state(judge) if judge.exists() else None)
 
     chosen = chosen_device(device).torch
     teacher = Teacher(load_mobilestylegan(256, chosen, exact=False))
@@ -267,7 +273,8 @@ def generator(
     student, discriminator = trained_generator(
         teacher,
         run,
-        lessons=lessons,
+        lessons=[lesson for lesson in LESSONS if lesson.name in taken],
+        duel=Duel() if "duel" in taken else None,
         faces=faces,
         start=before,
         effort=effort,
@@ -277,7 +284,8 @@ def generator(
         observe=lesson_lines,
     )
     zoo.save_weights(out, student.state_dict(), student.config)
-    zoo.save_weights(discriminator_out, discriminator.state_dict(), discriminator.config)
+    if discriminator:
+        zoo.save_weights(discriminator_out, discriminator.state_dict(), discriminator.config)
 
 
 @app.command("encoder")

@@ -153,10 +153,10 @@ def trained_generator(
     channels: Sequence[int] = CHANNELS,
     critics: Sequence[int] = CRITICS,
     lessons: Sequence[Lesson] = LESSONS,
-    duel: Duel | None = None,
+    duel: Duel | None = Duel(),  # noqa: B008, it is frozen
     faces: Path | None = None,
-    start: tuple[State, State] | None = None,
-    mapping_steps: int = 500,
+    start: tuple[State, State | None] | None = None,
+    mapping_steps: int = 1500,
     pictures: int = PICTURES,
     effort: float = 1.0,
     seed: int = 0,
@@ -164,19 +164,19 @@ def trained_generator(
     device: torch.device | None = None,
     observe: Callable[[str], Observe] | None = None,
     observe_pictures: Callable[[int, int], None] | None = None,
-) -> tuple[stylegan2.Generator, Discriminator]:
-    """A StyleGAN2 that draws what the teacher draws, for the same w, and the discriminator that sharpened it; both
-    averaged, in eval mode.
+) -> tuple[stylegan2.Generator, Discriminator | None]:
+    """A StyleGAN2 that draws what the teacher draws, for the same w, and the discriminator that sharpened it, if there
+    was a duel; both averaged, in eval mode.
 
     Each lesson has a folder of its own in `run`, and a training that was broken off goes on in the lesson where it was.
     `effort` multiplies the steps of all, `channels` are the student's and `critics` the discriminator's, `faces` is a
-    folder of real ones. `start` are the states of student and discriminator from an earlier training, to go on from.
+    folder of real ones. `start` are the states of student and, if there is one, discriminator from an earlier training,
+    to go on from.
     `observe` gives the observer of a lesson by its name.
 
     Raises:
         DataError: a folder holds a checkpoint of another recipe, or there are no faces where they should be.
     """
-    duel = duel or Duel()
     student, mapping = _beginner(teacher, size, channels, seed)
     if start:
         student.load_state_dict(start[0])
@@ -196,24 +196,26 @@ def trained_generator(
     for lesson in lessons:
         lesson = replace(lesson, steps=steps(lesson.steps))
         pupil = _after(lesson, pupil, room, album, run / lesson.name, seed, device, watched(lesson.name))
-    student, discriminator = sharpened(
-        pupil.student,
-        teacher,
-        album,
-        run / "duel",
-        replace(duel, steps=steps(duel.steps)),
-        channels=critics,
-        start=start[1] if start else None,
-        faces=faces,
-        seed=seed,
-        perceptual=perceptual,
-        device=device,
-        validate=lambda network: {"psnr": likeness(room, network)},
-        observe=watched("duel"),
-    )
+    student, discriminator = pupil.student, None
+    if duel:
+        student, discriminator = sharpened(
+            student,
+            teacher,
+            album,
+            run / "duel",
+            replace(duel, steps=steps(duel.steps)),
+            channels=critics,
+            start=start[1] if start else None,
+            faces=faces,
+            seed=seed,
+            perceptual=perceptual,
+            device=device,
+            validate=lambda network: {"psnr": likeness(room, network)},
+            observe=watched("duel"),
+        )
     taught = taught_mapping(mapping, teacher, run / "mapping", steps(mapping_steps), seed, device, watched("mapping"))
     student.style.load_state_dict(taught.state_dict())
-    return student.requires_grad_(False), discriminator
+    return student.eval().requires_grad_(False), discriminator
 
 
 def _beginner(

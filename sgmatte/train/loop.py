@@ -33,6 +33,7 @@ class Recipe:
     warmup: int = 200
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8  # of Adam; far below any gradient it should be
     clip: float = 1.0  # gradient norm; composites with an empty unknown band otherwise give rare, huge steps
     ema: float = 0.998  # averages ~500 steps: small data needs it more than a low final learning rate
     bf16: bool = True  # autocast; twice the convolution speed on CPUs with AVX-512 bf16
@@ -99,6 +100,7 @@ def fit(
         (p for p in model.parameters() if p.requires_grad),
         lr=recipe.lr,
         betas=recipe.betas,
+        eps=recipe.eps,
         weight_decay=recipe.weight_decay,
         fused=True,  # half the time of an update; a step of a small batch is a tenth faster for it
     )
