@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from sgmatte import zoo
 from sgmatte.errors import UsageError, WeightError
-from sgmatte.generator import HEADS, WEIGHT, MobileGenerator, load_generator
+from sgmatte.generator import HEADS, WEIGHT, MobileGenerator, chosen_generator, load_generator
 from sgmatte.nn.mobilestylegan import Config, Mapping, ShortHead, Synthesis
 from sgmatte.train import head as training
 from sgmatte.train.head import Pictures, mixed_w_plus, trained_head, write_pictures
@@ -59,12 +59,28 @@ def test_fast_features_stay_close(networks):
     assert 0 < float((fast - exact).square().mean().sqrt()) < 0.02 * float(exact.std())
 
 
+def test_without_a_cache_the_bundled_generator_draws(monkeypatch, tmp_path):
+    monkeypatch.setenv("SGMATTE_HOME", str(tmp_path))
+    assert chosen_generator() == ("stylegan2-portrait-256", 256)
+    bundled = load_generator()
+    assert (bundled.size, bundled.layers, len(bundled.noise_shapes)) == (256, 14, 13)
+    strengths = [layer.noise["weight"] for layer in (bundled.network.conv1, *bundled.network.convs)]
+    assert all(
+        float(strength) > 0.02 for strength in (strengths[6], strengths[9], *strengths[-2:])
+    )  # inversion needs them
+    w_plus = bundled.mean_w(1000)[:, None].expand(-1, bundled.layers, -1)
+    picture = bundled.synthesis(w_plus, bundled.default_noise())
+    face, corner = picture[0, :, 110:170, 100:156].mean((1, 2)), picture[0, :, :16].mean((1, 2))
+    assert 0.2 < float(picture.mean()) < 0.8
+    assert float(face[0] - face[2]) > float(corner[0] - corner[2]) + 0.05  # skin is redder than what is behind it
+
+
 def test_unknown_sizes_and_missing_weights_say_what_to_do(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="no generator of size 300; choose one of 256, 512, 1024"):
         load_generator(300)
     monkeypatch.setenv("SGMATTE_HOME", str(tmp_path))
     with pytest.raises(WeightError, match=f"sgmatte weights fetch {WEIGHT}"):
-        load_generator()
+        load_generator(512)
 
 
 @pytest.mark.parametrize(("size", "channels"), [(256, 256), (512, 128)])
