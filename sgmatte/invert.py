@@ -42,8 +42,8 @@ class Stage:
 class Schedule:
     """How the latents move, and what the losses weigh."""
 
-    w_plus: Stage = Stage(70, 0.3)
-    noise: Stage = Stage(80, 0.1, 0.3)
+    w_plus: Stage = Stage(60, 0.3)
+    noise: Stage = Stage(105, 0.1, 0.8)
     fine: Stage = Stage(25, 0.02, 0.03)  # at full size, where the first two ran on a smaller generator
     perceptual: float = 0.02
     drift: float = 1e-5  # on the mean square of W+ along the axes: keeps it near the latents that the mapping makes
