@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from sgmatte.ops import bias_act, build, haar_synthesis, native, reference, registered, scale_gradients, upfirdn2d
+from sgmatte.ops.check import worst_disagreement
 from sgmatte.ops.reference import padding, pair
 
 FILTER = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
@@ -334,6 +335,11 @@ def test_shapes_that_do_not_fit():
         haar_synthesis(x)
     with pytest.raises(ValueError, match=r"scale of \(2, 8\), got \(1, 8\)"):
         haar_synthesis(random(2, 8, 3, 3), random(1, 8))
+
+
+def test_the_self_check_runs_in_inference_mode_too(compiled):
+    with torch.inference_mode():
+        assert worst_disagreement(compiled, "cpu") < 1
 
 
 def test_other_types_and_shapes_go_to_the_reference(compiled):

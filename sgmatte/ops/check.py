@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sgmatte.ops.native import Library
 
 
+@torch.inference_mode(False)  # the first picture may well be drawn in that mode, where no gradient can be taken
 def worst_disagreement(library: Library, device: str) -> float:
     """Largest difference from the reference on small inputs, in units of what the type can hold; 1 is agreement."""
     make = torch.Generator().manual_seed(0)

@@ -30,9 +30,8 @@ from sgmatte.train.teacher import Album, Latents, Teacher, as_bytes, as_picture,
 
 CHANNELS = (384, 384, 384, 256, 128, 64, 32)  # at 4, 8 ... 256 px; from 64 on, each costs as much as the one before
 CRITICS = (256, 256, 256, 256, 128, 64, 32)  # channels of the discriminator, likewise
-NOISE = 0.1  # strength of the noise maps to begin with
+NOISE = 0.03  # strength of the noise maps, at least; it is not learned, for errors would shrink it to zero
 STYLE = 0.1  # spread of the styles to begin with, in that of StyleGAN2's own: the teacher's W is no white noise
-GRAIN = 2  # maps at the end that the teacher has no twin of; they keep this strength, which errors would shrink to zero
 PICTURES = 8192  # in the album
 FEATURES = 4  # resolutions whose hidden features are asked for: 4, 8, 16 and 32
 HELD_OUT_SEED = 1_000_000  # apart from every training seed that a person would type
@@ -180,6 +179,7 @@ def trained_generator(
     student, mapping = _beginner(teacher, size, channels, seed)
     if start:
         student.load_state_dict(start[0])
+        _give_noise(student)
         mapping.load_state_dict(student.style.state_dict())
     student.fast = fast_in_bf16(device or torch.device("cpu"))
     room = classroom(teacher, student, perceptual)
@@ -225,17 +225,21 @@ def _beginner(
     torch.manual_seed(seed)
     mapping = teacher.mapping
     student = stylegan2.Generator(size, latent=mapping.latent, depth=len(mapping.layers), channels=channels)
-    layers = [layer for layer in student.modules() if isinstance(layer, stylegan2.StyledConv)]
     for module in student.modules():
         if isinstance(module, stylegan2.ModulatedConv):
             nn.init.normal_(module.modulation.weight, std=STYLE)
-    for layer in layers:
-        nn.init.constant_(layer.noise["weight"], NOISE)
-    for layer in layers[-GRAIN:]:
-        layer.noise["weight"].requires_grad_(False)
+    _give_noise(student)
     separate = copy.deepcopy(student.style)
     student.style.requires_grad_(False)
     return student, separate
+
+
+def _give_noise(student: stylegan2.Generator) -> None:
+    """Strengths of at least NOISE, which no lesson changes: inversion draws with the maps what W+ cannot."""
+    for layer in student.modules():
+        if isinstance(layer, stylegan2.StyledConv):
+            strength = layer.noise["weight"].requires_grad_(False)
+            strength.copy_(strength.abs().clamp_min(NOISE))
 
 
 def _after(
