@@ -26,22 +26,6 @@ def disc_alpha(height, width, radius, softness=6.0):
 
 
 @pytest.fixture
-def data(tmp_path):
-    """Three soft discs as portraits, six plain backgrounds."""
-    for folder in ("portraits/image", "portraits/alpha", "backgrounds"):
-        (tmp_path / folder).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for k in range(3):
-        alpha = disc_alpha(160, 120, 40 + 5 * k)
-        image = alpha[..., None] * rng.random(3) + (1 - alpha[..., None]) * rng.random(3)
-        Image.fromarray((image * 255).astype(np.uint8)).save(tmp_path / f"portraits/image/{k}.png")
-        Image.fromarray((alpha * 255).astype(np.uint8)).save(tmp_path / f"portraits/alpha/{k}.png")
-    for k in range(6):
-        Image.new("RGB", (90, 70), tuple(rng.integers(255, size=3))).save(tmp_path / f"backgrounds/{k}.png")
-    return tmp_path
-
-
-@pytest.fixture
 def sampler(data):
     foregrounds = Foregrounds.of(PortraitFolder(data / "portraits"), data / "cache")
     return CompositeSampler(foregrounds, training_backgrounds(data / "backgrounds"), size=64)

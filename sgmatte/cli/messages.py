@@ -89,15 +89,3 @@ class Screen:
             yield observe
             for task in tasks.values():
                 bars.update(task, completed=bars.tasks[task].total)
-
-
-def training_lines() -> Callable[[int, int, Mapping[str, float]], None]:
-    """An observer for `train.loop.fit` that prints a line per logged row, with the time that is left."""
-
-    def observe(step: int, steps: int, row: Mapping[str, float]) -> None:
-        seconds = row.get("seconds_per_step")
-        left = f"  {(steps - step) * seconds / 60:.0f} min left" if seconds else ""
-        values = "  ".join(f"{key} {value:.4g}" for key, value in row.items())
-        errors.print(f"step {step}/{steps}  {values}{left}", markup=False, soft_wrap=True)
-
-    return observe

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 from scipy import ndimage
+from torch import Tensor
 
 from sgmatte.foreground import foreground_colours
 from sgmatte.train.data import PortraitFolder, Sample, image_files, read_grey, read_rgb
@@ -27,7 +28,7 @@ Pixels = np.ndarray  # float32 (H, W, 3) or (H, W) in [0, 1]
 
 
 def training_backgrounds(folder: Path) -> list[Path]:
-    """The backgrounds that `sgmatte train gca` may use: all but every fifth by name."""
+    """The backgrounds that `sgmatte train` may use: all but every fifth by name."""
     return [path for k, path in enumerate(image_files(folder)) if k % RESERVED_EVERY != RESERVED_EVERY - 1]
 
 
@@ -78,6 +79,9 @@ class CompositeSampler:
 
     Crops of 1 to `zoom` times `size` are centred on a soft pixel and scaled to `size`, so the network meets hair at
     several scales. Some samples are the untouched photo with its own alpha: no composite has the light of a real one.
+
+    With `layers`, samples also have the foreground and background (3, S, S) that alpha makes a composite of: for an
+    untouched photo its own colours, and a background that it was not taken before, for nobody knows its own.
     """
 
     foregrounds: Foregrounds
@@ -87,15 +91,17 @@ class CompositeSampler:
     band: float = 40  # widest trimap band on either side of the boundary, in pixels of the photo
     untouched: float = 0.15  # probability of the photo itself
     pairs: float = 0.15  # probability of two people over each other
+    layers: bool = False
 
     def __call__(self, rng: np.random.Generator) -> Sample:
         k = int(rng.integers(len(self.foregrounds)))
         whole = self.foregrounds[k]
         side = round(self.size * self.zoom ** rng.random())
+        background = None
         if rng.random() < self.untouched:
             rgba = np.dstack((read_rgb(self.foregrounds.images[k]), whole[..., 3]))
             image, alpha = self._crop(rgba, side, rng)
-            image = jittered(image, rng, 0.5)
+            colours = image = jittered(image, rng, 0.5)
         else:
             colours, alpha = self._crop(whole, side, rng)
             colours = jittered(colours, rng, 1)
@@ -107,11 +113,15 @@ class CompositeSampler:
             image = alpha[..., None] * colours + (1 - alpha[..., None]) * background
         image = degraded(image, rng)
         trimap = random_trimap(alpha, rng, self.size / side, self.band)
-        return {
-            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)),
+        sample = {
+            "image": _planes(image),
             "trimap": torch.from_numpy(trimap[None]),
             "alpha": torch.from_numpy(alpha[None]),
         }
+        if self.layers:
+            background = jittered(self._background(rng), rng, 1) if background is None else background
+            sample |= {"foreground": _planes(colours), "background": _planes(background)}
+        return sample
 
     def _crop(self, rgba: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
         """Square window around a soft pixel, perhaps turned and flipped, scaled to `size`: colours and alpha."""
@@ -226,3 +236,8 @@ def _depth(region: np.ndarray) -> np.ndarray:
 
 def _unit(image: Image.Image) -> Pixels:
     return np.asarray(image, np.float32) / np.float32(255)
+
+
+def _planes(pixels: Pixels) -> Tensor:
+    """(H, W, 3) as (3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32))

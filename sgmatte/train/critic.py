@@ -239,7 +239,7 @@ def validation(sampler: VerdictSampler, device: torch.device, count: int = 400) 
         right = places = 0.0
         faults: dict[str, list[Tensor]] = {"good": [], "bad": []}
         damages = []
-        for batch in batches(sampler, seed=VALIDATION_SEED, batch=8, first_step=0, steps=count // 8, workers=0):
+        for batch in batches(sampler, VALIDATION_SEED, 8, 0, count // 8):
             good, bad = (critic(batch[key].to(device)).cpu() for key in ("good", "bad"))
             hurt = damage_map(batch["difference"], good.shape[-1])
             right += float((hurt * ((good > 0).float() + (bad < 0).float())).sum())

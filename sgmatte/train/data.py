@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from sgmatte.errors import DataError
+from sgmatte.train.team import Team
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 
@@ -73,21 +74,33 @@ class PortraitFolder:
 
 
 class NumberedSamples(Dataset[Sample]):
-    """Sample k is drawn with a generator seeded by (seed, k), so a resumed training sees what an unbroken one would."""
+    """Sample k is drawn with a generator seeded by (seed, k), so a resumed training sees what an unbroken one would.
 
-    def __init__(self, sampler: Sampler, seed: int, first: int, last: int) -> None:
-        self.sampler, self.seed, self.first, self.last = sampler, seed, first, last
+    Batches number `first` to `last` - 1 have `batch` samples for each member of a team; these are one member's.
+    """
+
+    def __init__(self, sampler: Sampler, seed: int, batch: int, first: int, last: int, team: Team) -> None:
+        self.sampler, self.seed, self.batch, self.first, self.last, self.team = sampler, seed, batch, first, last, team
 
     def __len__(self) -> int:
-        return self.last - self.first
+        return (self.last - self.first) * self.batch
 
     def __getitem__(self, index: int) -> Sample:
-        return self.sampler(np.random.default_rng((self.seed, self.first + index)))
+        step, place = divmod(index, self.batch)
+        number = ((self.first + step) * self.team.size + self.team.rank) * self.batch + place
+        return self.sampler(np.random.default_rng((self.seed, number)))
 
 
 def batches(
-    sampler: Sampler, *, seed: int, batch: int, first_step: int, steps: int, workers: int
+    sampler: Sampler,
+    seed: int,
+    batch: int,
+    first_step: int,
+    steps: int,
+    *,
+    workers: int = 0,
+    team: Team = Team(),  # noqa: B008, it is frozen
 ) -> DataLoader[Sample]:
-    """Batches number `first_step` to `steps` - 1, in order."""
-    samples = NumberedSamples(sampler, seed, first_step * batch, steps * batch)
+    """Batches number `first_step` to `steps` - 1, in order: of each the share of a member of the team."""
+    samples = NumberedSamples(sampler, seed, batch, first_step, steps, team)
     return DataLoader(samples, batch_size=batch, shuffle=False, num_workers=workers, persistent_workers=False)

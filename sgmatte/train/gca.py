@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from sgmatte.nn.gca import GCA
 from sgmatte.train.composites import CompositeSampler, Foregrounds, training_backgrounds
-from sgmatte.train.data import PortraitFolder, Sample, batches
-from sgmatte.train.loop import Observe, Recipe, Validate, fit
-
-VALIDATION_SEED = 1_000_000  # apart from every training seed that a person would type
+from sgmatte.train.data import PortraitFolder, Sample
+from sgmatte.train.loop import Observe, Recipe, fit
+from sgmatte.train.progress import alpha_errors, alpha_sheet
 
 
 def trained_gca(
@@ -50,8 +49,18 @@ def trained_gca(
     network = GCA(width)
     if start:
         network.load_state_dict(torch.load(start / "checkpoint.pt", weights_only=True)["model"])
-    validate = _validation(sampler, validation, device or torch.device("cpu"))
-    averaged = fit(network, sampler, losses, recipe, folder, device=device, validate=validate, observe=observe)
+    place = device or torch.device("cpu")
+    averaged = fit(
+        network,
+        sampler,
+        losses,
+        recipe,
+        folder,
+        device=place,
+        validate=alpha_errors(sampler, validation, place),
+        sheet=alpha_sheet(sampler, place),
+        observe=observe,
+    )
     assert isinstance(averaged, GCA)
     return averaged
 
@@ -77,23 +86,3 @@ def laplacian_norm(x: Tensor, levels: int = 4) -> Tensor:
         total = total + 4**level * detail.abs().sum()
         x = smaller
     return total
-
-
-def _validation(sampler: CompositeSampler, count: int, device: torch.device) -> Validate:
-    """Errors in the unknown region on `count` training composites that training does not draw: for following progress.
-
-    `sgmatte bench matte` measures the figures that matter, on other people and other backgrounds.
-    """
-
-    def validate(network: nn.Module) -> Mapping[str, float]:
-        absolute = squared = area = 0.0
-        for batch in batches(sampler, seed=VALIDATION_SEED, batch=4, first_step=0, steps=count // 4, workers=0):
-            unknown = (batch["trimap"] == 1).float()
-            predicted = network(batch["image"].to(device), batch["trimap"].to(device)).cpu()
-            error = (predicted - batch["alpha"]) * unknown
-            absolute += float(error.abs().sum())
-            squared += float(error.square().sum())
-            area += float(unknown.sum())
-        return {"unknown_l1": absolute / area, "unknown_mse": squared / area}
-
-    return validate

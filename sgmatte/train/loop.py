@@ -1,4 +1,7 @@
-"""The training loop of every `sgmatte train` command: seeded, resumable, logged, with an averaged model at the end."""
+"""The training loop of every `sgmatte train` command: seeded, resumable, logged, with an averaged model at the end.
+
+Several processes may run it together (train/team.py): each sees samples of its own, one writes.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from sgmatte.errors import DataError
+from sgmatte.photo import write_image
+from sgmatte.train.curves import write_curves
 from sgmatte.train.data import Sample, Sampler, batches
+from sgmatte.train.team import Team
 
 Losses = Callable[[nn.Module, Sample], Mapping[str, Tensor]]
 Validate = Callable[[nn.Module], Mapping[str, float]]
+Sheet = Callable[[nn.Module], np.ndarray]
 Observe = Callable[[int, int, Mapping[str, float]], None]
 
 
@@ -28,7 +36,7 @@ class Recipe:
     """How a network is trained. Everything that decides the result is here or in the sampler."""
 
     steps: int
-    batch: int
+    batch: int  # of each process
     lr: float
     warmup: int = 200
     weight_decay: float = 0.0
@@ -69,6 +77,17 @@ def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor]
     return update
 
 
+class _Taught(nn.Module):
+    """A model with its losses: what processes share must be called as one module."""
+
+    def __init__(self, model: nn.Module, losses: Losses) -> None:
+        super().__init__()
+        self.model, self.losses = model, losses
+
+    def forward(self, sample: Sample) -> Mapping[str, Tensor]:
+        return self.losses(self.model, sample)
+
+
 def fit(
     model: nn.Module,
     sampler: Sampler,
@@ -77,14 +96,17 @@ def fit(
     folder: Path,
     *,
     device: torch.device | None = None,
+    team: Team = Team(),  # noqa: B008, it is frozen
     validate: Validate | None = None,
+    sheet: Sheet | None = None,
     observe: Observe | None = None,
 ) -> nn.Module:
     """Train `model` and return its exponential moving average in eval mode.
 
     `losses` returns named scalars; their sum is minimised, so weights belong inside. `folder` receives checkpoint.pt,
-    recipe.json, log.csv and validation.csv. If it holds a checkpoint, training goes on from there and sees exactly the
-    batches that an unbroken run would have seen.
+    recipe.json, log.csv, validation.csv, curves.png and, where `sheet` makes a picture of what the network can do by
+    now, sheets/STEP.png. If it holds a checkpoint, training goes on from there and sees exactly the batches that an
+    unbroken run would have seen.
 
     Raises:
         DataError: `folder` holds a checkpoint of another recipe.
@@ -105,20 +127,14 @@ def fit(
         fused=True,  # half the time of an update; a step of a small batch is a tenth faster for it
     )
     first_step = _resume(folder, recipe, model, average, optimizer)
-    log, validation = Table(folder / "log.csv", first_step), Table(folder / "validation.csv", first_step)
-    loader = batches(
-        sampler,
-        seed=recipe.seed,
-        batch=recipe.batch,
-        first_step=first_step,
-        steps=recipe.steps,
-        workers=recipe.workers,
-    )
-    sums: dict[str, float] = {}
-    started = time.monotonic()
+    team.wait()  # before the one that leads writes a checkpoint that others would take for where they are
+    taught = team.shared(_Taught(model, losses))
+    records = _Records(folder, recipe, first_step, observe) if team.leads else None
+    loader = batches(sampler, recipe.seed, recipe.batch, first_step, recipe.steps, workers=recipe.workers, team=team)
     model.train()
     for step, batch in enumerate(loader, start=first_step):
-        torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout and the like depend on the step, not on the history
+        # Dropout and the like depend on the step, not on the history.
+        torch.manual_seed((recipe.seed * 1_000_003 + step) * team.size + team.rank)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe)
         batch = {
@@ -126,7 +142,7 @@ def fit(
             for key, value in batch.items()
         }
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16):
-            terms = losses(model, batch)
+            terms = taught(batch)
             total = torch.stack([term.float() for term in terms.values()]).sum()
         optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -134,29 +150,54 @@ def fit(
         optimizer.step()
         average.update_parameters(model)
 
-        for key, value in terms.items():
-            sums[key] = sums.get(key, 0.0) + float(value.detach())
+        if records is None:
+            continue
         done = step + 1
-        if done % recipe.log_every == 0 or done == recipe.steps:
-            count = (done - 1) % recipe.log_every + 1
-            row = {key: value / count for key, value in sums.items()}
-            row["seconds_per_step"] = (time.monotonic() - started) / count
-            log.append(done, row)
-            if observe:
-                observe(done, recipe.steps, row)
-            sums, started = {}, time.monotonic()
+        records.log(done, terms)
         if done % recipe.checkpoint_every == 0 or done == recipe.steps:
             _save(folder, recipe, done, model, average, optimizer)
-        if validate and (done % recipe.validate_every == 0 or done == recipe.steps):
-            averaged = average.module.eval()
-            with torch.inference_mode():
-                row = dict(validate(averaged))
-            averaged.train()
-            validation.append(done, row)
-            if observe:
-                observe(done, recipe.steps, row)
-            started = time.monotonic()
+        if done % recipe.validate_every == 0 or done == recipe.steps:
+            records.judge(done, average.module, validate, sheet)
+    team.wait()
     return average.module.eval()
+
+
+class _Records:
+    """What a training tells while it runs: tables, curves, sheets, and an observer."""
+
+    def __init__(self, folder: Path, recipe: Recipe, first_step: int, observe: Observe | None) -> None:
+        self.folder, self.recipe, self.observe = folder, recipe, observe
+        self.rows, self.validation = (Table(folder / f"{name}.csv", first_step) for name in ("log", "validation"))
+        self.sums: dict[str, float] = {}
+        self.started = time.monotonic()
+
+    def log(self, done: int, terms: Mapping[str, Tensor]) -> None:
+        """Count a step; its terms enter the mean of the row that is due next."""
+        for key, value in terms.items():
+            self.sums[key] = self.sums.get(key, 0.0) + float(value.detach())
+        if done % self.recipe.log_every and done != self.recipe.steps:
+            return
+        count = (done - 1) % self.recipe.log_every + 1
+        row = {key: value / count for key, value in self.sums.items()}
+        self._told(self.rows, done, {**row, "seconds_per_step": (time.monotonic() - self.started) / count})
+        self.sums, self.started = {}, time.monotonic()
+
+    def judge(self, done: int, averaged: nn.Module, validate: Validate | None, sheet: Sheet | None) -> None:
+        """Measure and show the averaged network."""
+        averaged.eval()
+        with torch.inference_mode():
+            if validate:
+                self._told(self.validation, done, validate(averaged))
+            if sheet:
+                write_image(self.folder / "sheets" / f"{done:06d}.png", sheet(averaged))
+        averaged.train()
+        write_curves(self.folder)
+        self.started = time.monotonic()
+
+    def _told(self, table: Table, done: int, row: Mapping[str, float]) -> None:
+        table.append(done, row)
+        if self.observe:
+            self.observe(done, self.recipe.steps, row)
 
 
 def _save(
