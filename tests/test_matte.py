@@ -1,13 +1,20 @@
+import itertools
+from importlib.metadata import EntryPoint
+
 import numpy as np
 import pytest
 import torch
-from test_composites import data, disc_alpha  # noqa: F401
+from conftest import disc_alpha
+from typer.testing import CliRunner
 
 from sgmatte.bench.matte import BAND_RADIUS, Contestant, mean_scores, problems
-from sgmatte.errors import DataError, TrimapError, UsageError
+from sgmatte.cli.app import app
+from sgmatte.errors import DataError, TrimapError, UsageError, WeightError
 from sgmatte.foreground import composite
-from sgmatte.matte import MODELS, ClosedFormMatting, GCAMatting, _reflected, matting_model, pasted
-from sgmatte.nn.gca import GCA
+from sgmatte.matte import matting_model, matting_models, pasted
+from sgmatte.matte import models as registry
+from sgmatte.matte.networks import NetworkMatting, reflected
+from sgmatte.nn.gca import GCA, STRIDE
 from sgmatte.train.data import PortraitFolder
 from sgmatte.trimap import band_trimap
 
@@ -25,10 +32,10 @@ def scene():
 @pytest.fixture(scope="module")
 def untrained():
     torch.manual_seed(0)
-    return GCAMatting(GCA(0.1).eval().requires_grad_(False))
+    return NetworkMatting("gca", GCA(0.1).eval().requires_grad_(False), STRIDE)
 
 
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="module", params=["gca", "closed-form", "knn"])
 def model(request):
     return matting_model(request.param)
 
@@ -51,7 +58,7 @@ def test_certain_pixels_of_the_trimap_are_kept(model, scene):
 
 
 def test_models_name_themselves(model):
-    assert MODELS.keys() >= {model.name}
+    assert matting_models().keys() >= {model.name}
     assert model.differentiable == (model.name == "gca")
 
 
@@ -73,7 +80,7 @@ def test_gca_takes_photos_of_any_size(untrained, size):
 def test_padding_reflects_as_often_as_needed(size):
     image = torch.rand(1, 3, *size)
     expected = np.pad(image.numpy(), [(0, 0), (0, 0), (32, 40), (32, 37)], mode="reflect")
-    np.testing.assert_array_equal(_reflected(image, (32, 37, 32, 40)).numpy(), expected)
+    np.testing.assert_array_equal(reflected(image, (32, 37, 32, 40)).numpy(), expected)
 
 
 def test_pasting_keeps_gradients_of_the_unknown():
@@ -85,8 +92,45 @@ def test_pasting_keeps_gradients_of_the_unknown():
 
 
 def test_unknown_model_lists_the_known_ones():
-    with pytest.raises(UsageError, match="gca, closed-form"):
+    with pytest.raises(UsageError, match="gca, gca-dist, alphagan-public, closed-form, knn"):
         matting_model("magic")
+
+
+def test_a_model_without_its_weights_says_how_to_get_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("SGMATTE_HOME", str(tmp_path))
+    with pytest.raises(WeightError, match="sgmatte weights import FILE"):
+        matting_model("gca-dist")
+
+
+def halves(device):
+    """Says one half.
+
+    And nothing else.
+    """
+    model = Oracle(itertools.repeat(torch.full((1, 1, 1, 1), 0.5)))
+    model.name = "half"
+    return model
+
+
+def test_other_packages_add_models(monkeypatch):
+    theirs = [
+        EntryPoint("half", f"{__name__}:halves", registry.GROUP),
+        EntryPoint("gca", f"{__name__}:halves", registry.GROUP),
+        EntryPoint("gone", "no_such_package:model", registry.GROUP),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: theirs if group == registry.GROUP else [])
+    assert list(matting_models()) == [*registry.OWN, "gone", "half"]
+    trimap = torch.tensor([0, 1, 2]).view(1, 1, 1, 3)
+    assert matting_model("half")(torch.rand(1, 3, 1, 3), trimap).flatten().tolist() == [0, 0.5, 1]
+    assert isinstance(matting_model("gca"), NetworkMatting)  # nobody replaces ours
+    with pytest.raises(UsageError, match=r"'gone' \(no_such_package:model\) cannot be imported"):
+        matting_model("gone")
+    listed = CliRunner().invoke(app, ["matte", "--model", "list"])
+    assert listed.exit_code == 0
+    lines = dict(line.split(maxsplit=1) for line in listed.output.splitlines())
+    assert lines["half"] == "Says one half."
+    assert lines["gone"].startswith("cannot be imported")
+    assert lines["knn"].startswith("KNN matting")
 
 
 def test_trimap_of_another_size_is_refused(model, scene):
@@ -96,7 +140,7 @@ def test_trimap_of_another_size_is_refused(model, scene):
 
 def test_closed_form_needs_something_certain(scene):
     with pytest.raises(TrimapError, match="certain background"):
-        ClosedFormMatting()(scene[0], torch.ones_like(scene[1]))
+        matting_model("closed-form")(scene[0], torch.ones_like(scene[1]))
 
 
 # bench
@@ -115,11 +159,11 @@ class Oracle:
 
 
 @pytest.fixture
-def posed(data):  # noqa: F811
+def posed(data):
     return list(problems(PortraitFolder(data / "portraits"), data / "backgrounds", 3, seed=0))
 
 
-def test_problems_are_composites_with_known_alpha(posed, data):  # noqa: F811
+def test_problems_are_composites_with_known_alpha(posed, data):
     again = list(problems(PortraitFolder(data / "portraits"), data / "backgrounds", 3, seed=0))
     assert sorted(p.name for p in posed) == ["0", "1", "2"]
     for problem, same in zip(posed, again, strict=True):
@@ -130,12 +174,12 @@ def test_problems_are_composites_with_known_alpha(posed, data):  # noqa: F811
         assert clear.std(1).max() < 0.01  # a plain background shows
 
 
-def test_more_composites_than_portraits_are_refused(data):  # noqa: F811
+def test_more_composites_than_portraits_are_refused(data):
     with pytest.raises(DataError, match="has 3 portraits"):
         next(problems(PortraitFolder(data / "portraits"), data / "backgrounds", 4, seed=0))
 
 
-def test_mean_scores_of_known_errors(posed, data):  # noqa: F811
+def test_mean_scores_of_known_errors(posed, data):
     answers, halves = [p.alpha for p in posed], [torch.full_like(p.alpha, 0.5) for p in posed]
     contestants = [
         Contestant("right", Oracle(answers)),

@@ -87,7 +87,7 @@ def trimap(
 def matte(
     data: Annotated[Path, typer.Option(help="Portraits to cut out: a folder with image/ and alpha/.")],
     backgrounds: Annotated[Path, typer.Option(help="Photos without people; every fifth by name is used.")],
-    model: Annotated[list[str] | None, typer.Option(help="A matting model; may be repeated. Default: all.")] = None,
+    model: Annotated[list[str], typer.Option(help="A matting model; may be repeated.")] = ["gca", "closed-form"],  # noqa: B006
     count: Annotated[int, typer.Option("-n", help="Composites.", min=1)] = 100,
     own_trimap: Annotated[bool, typer.Option("--own-trimap", help="Also matte with the predicted trimap.")] = False,
     seed: options.Seed = 0,
@@ -101,12 +101,12 @@ def matte(
     """
     from sgmatte.bench.matte import Contestant, mean_scores
     from sgmatte.device import chosen_device
-    from sgmatte.matte import MODELS, matting_model
+    from sgmatte.matte import matting_model
     from sgmatte.train.data import PortraitFolder
     from sgmatte.trimap import trimap_model
 
     screen, chosen = Screen(quiet, json), chosen_device(device)
-    models = [matting_model(name, chosen.torch) for name in model or MODELS]
+    models = [matting_model(name, chosen.torch) for name in model]
     contestants = [Contestant(each.name, each) for each in models]
     if own_trimap:
         trimap = trimap_model(chosen.torch).trimap

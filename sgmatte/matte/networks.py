@@ -1,0 +1,71 @@
+"""Matting networks on photos of any size."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sgmatte import zoo
+from sgmatte.matte.models import MattingModel, check_sizes, pasted
+from sgmatte.nn import alphagan as alphagan_network
+from sgmatte.nn import gca as gca_network
+
+MARGIN = 32  # reflected pixels around the photo, as the authors of GCA test
+
+
+class NetworkMatting:
+    """A network of image and trimap whose sides must be multiples of `stride`."""
+
+    differentiable = True
+
+    def __init__(self, name: str, network: nn.Module, stride: int) -> None:
+        self.name, self.network, self.stride = name, network, stride
+
+    def __call__(self, image: Tensor, trimap: Tensor) -> Tensor:
+        check_sizes(image, trimap)
+        height, width = image.shape[2:]
+        padding = (MARGIN, MARGIN + -width % self.stride, MARGIN, MARGIN + -height % self.stride)
+        padded = reflected(image, padding).contiguous(memory_format=torch.channels_last)
+        regions = reflected(trimap.to(image.dtype), padding).round().long()
+        alpha = self.network(padded, regions)[:, :, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
+        return pasted(alpha, trimap)
+
+
+def gca(device: torch.device) -> MattingModel:
+    """GCA (Li and Lu, AAAI 2020) at half width, trained on portraits; bundled."""
+    return _loaded("gca", "gca.portrait", gca_network.GCA, gca_network.STRIDE, device)
+
+
+def gca_dist(device: torch.device) -> MattingModel:
+    """GCA with its authors' weights, after `sgmatte weights import gca-dist.pth`."""
+    return _loaded("gca-dist", "gca.dist", gca_network.GCA, gca_network.STRIDE, device)
+
+
+def alphagan_public(device: torch.device) -> MattingModel:
+    """AlphaGAN (Lutz et al., BMVC 2018) with the public implementation's weights, after `sgmatte weights import`."""
+    return _loaded("alphagan-public", "alphagan.public", alphagan_network.AlphaGAN, alphagan_network.STRIDE, device)
+
+
+def _loaded(name: str, weight: str, kind: type[nn.Module], stride: int, device: torch.device) -> MattingModel:
+    network = zoo.load_into(kind(**zoo.config(weight)), weight)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return NetworkMatting(name, network.to(device).eval().requires_grad_(False), stride)
+
+
+def reflected(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
+    """`x` mirrored at its borders, as often as a small photo needs (F.pad reflects at most once)."""
+    left, right, top, bottom = padding
+    height, width = x.shape[2:]
+    if max(left, right) < width and max(top, bottom) < height:
+        return F.pad(x, padding, mode="reflect")
+    rows = _mirrored(-top, height + bottom, height, x.device)
+    columns = _mirrored(-left, width + right, width, x.device)
+    return x[:, :, rows][:, :, :, columns]
+
+
+def _mirrored(first: int, end: int, length: int, device: torch.device) -> Tensor:
+    """Indices first..end-1 folded into 0..length-1 without repeating the border pixel."""
+    period = max(1, 2 * (length - 1))
+    index = torch.arange(first, end, device=device) % period
+    return torch.minimum(index, period - index) if length > 1 else index
