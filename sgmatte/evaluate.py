@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sgmatte import metrics
 from sgmatte.errors import DataError, UsageError
-from sgmatte.photo import MAX_PIXELS, read_alpha, read_photo, read_trimap
+from sgmatte.masks import read_alpha, read_trimap
+from sgmatte.photo import MAX_PIXELS, read_photo
 from sgmatte.preview import contact_sheet
 from sgmatte.trimap import UNKNOWN
 

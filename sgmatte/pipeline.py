@@ -25,12 +25,13 @@ from sgmatte.foreground import estimated_foreground
 from sgmatte.generator import Generator, chosen_generator, load_generator, weight_hashes
 from sgmatte.invert import Inversion, inversion_at, inverted
 from sgmatte.latents import Latents, Origin, checked_latents, latent_file
+from sgmatte.masks import read_trimap, write_trimap
 from sgmatte.matte import MattingModel, matting_model
 from sgmatte.metrics import psnr
 from sgmatte.nn.critic import Critic, critic_model
 from sgmatte.nn.encoder import Encoder, encoder_model
 from sgmatte.nn.perceptual import PerceptualDistance, perceptual_distance
-from sgmatte.photo import MAX_PIXELS, Photo, read_photo, read_trimap, write_image, write_json, write_trimap
+from sgmatte.photo import MAX_PIXELS, Photo, read_photo, write_image, write_json
 from sgmatte.preview import preview_image
 from sgmatte.trimap import TrimapNetwork, entropy, trimap_model
 

@@ -17,7 +17,7 @@ from sgmatte import metrics
 from sgmatte.cli.app import main
 from sgmatte.errors import DataError, UsageError
 from sgmatte.evaluate import error_colours, evaluation, files_at, material, mean_evaluation, worst_picture
-from sgmatte.photo import read_alpha, read_trimap
+from sgmatte.masks import read_alpha, read_trimap
 
 Run = Callable[..., tuple[int, str, str]]
 H, W = 24, 36

@@ -13,7 +13,8 @@ import torch
 from PIL import Image, ImageCms
 
 from sgmatte.errors import PhotoError, TrimapError
-from sgmatte.photo import read_photo, read_trimap, write_image, write_json, write_trimap
+from sgmatte.masks import read_trimap, write_trimap
+from sgmatte.photo import read_photo, write_image, write_json
 
 H, W = 24, 32
 

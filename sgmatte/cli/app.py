@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sgmatte import __version__
-from sgmatte.cli import bench, doctor, enhance, evaluate, invert, matte, train, weights
+from sgmatte.cli import bench, composite, doctor, enhance, evaluate, invert, matte, train, weights
 from sgmatte.cli.messages import error_line
 from sgmatte.errors import SgmatteError
 
@@ -22,6 +22,7 @@ app.command()(enhance.enhance)
 app.command()(invert.invert)
 app.command()(matte.matte)
 app.command()(matte.trimap)
+app.command()(composite.composite)
 app.command()(evaluate.evaluate)
 app.command()(doctor.doctor)
 app.add_typer(weights.app, name="weights", help="The trained weights: list, fetch, verify, find.")

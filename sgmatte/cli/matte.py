@@ -12,10 +12,6 @@ from sgmatte.cli.messages import Observe, Screen
 from sgmatte.cli.photos import check_results, each_photo, result_paths
 from sgmatte.errors import UsageError
 
-OutFile = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Name of the result, for a single photo.", show_default=False)
-]
-
 
 def _results(
     photos: list[Path], out: Path | None, out_dir: Path | None, kinds: list[str]
@@ -33,7 +29,7 @@ def _results(
 
 def matte(
     photos: options.Photos,
-    out: OutFile = None,
+    out: options.OutFile = None,
     out_dir: options.OutFolder = None,
     model: options.MattingChoice = "gca",
     trimap: Annotated[
@@ -89,7 +85,7 @@ def matte(
 
 def trimap(
     photos: options.Photos,
-    out: OutFile = None,
+    out: options.OutFile = None,
     out_dir: options.OutFolder = None,
     max_pixels: options.MaxPixels = options.MAX_PIXELS,
     device: options.DeviceChoice = "auto",
@@ -108,7 +104,7 @@ def trimap(
 
     chosen = chosen_device(device)  # before the heavier imports: it may refuse
 
-    from sgmatte.photo import write_trimap
+    from sgmatte.masks import write_trimap
     from sgmatte.pipeline import Networks, Settings, trimap_photo
 
     networks = Networks(Settings(max_pixels=max_pixels), chosen)

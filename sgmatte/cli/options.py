@@ -51,6 +51,9 @@ MaxPixels = Annotated[int, typer.Option(help="Limit of a photo, checked before i
 OutFolder = Annotated[
     Path | None, typer.Option("--out-dir", help="Where results go; without it, beside each photo.", show_default=False)
 ]
+OutFile = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Name of the result, for a single photo.", show_default=False)
+]
 RunFolder = Annotated[Path, typer.Option("--run", help="Folder for checkpoints and logs; training resumes from it.")]
 WeightsOut = Annotated[Path, typer.Option("--out", "-o", help="Where the trained weights are written (safetensors).")]
 

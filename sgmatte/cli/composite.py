@@ -1,0 +1,80 @@
+"""`sgmatte composite`: cut-outs before another background."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sgmatte.cli import options
+from sgmatte.cli.messages import Observe, Screen
+from sgmatte.cli.photos import check_results, each_photo
+from sgmatte.errors import UsageError
+
+BLUR = "blur"
+
+
+def composite(
+    cutouts: Annotated[list[Path], typer.Argument(help="Cut-outs (RGBA), as `matte --cutout` writes them.")],
+    background: Annotated[str, typer.Option("--background", "-b", help="A photo, a colour (white, #1e90ff), or blur.")],
+    photo: Annotated[
+        Path | None,
+        typer.Option(help="For blur: the photo that the cut-out was taken from.", show_default=False),
+    ] = None,
+    blur: Annotated[float, typer.Option(help="Strength of blur, in percent of the longest side.", min=0.1, max=50)] = 2,
+    out: options.OutFile = None,
+    out_dir: options.OutFolder = None,
+    max_pixels: options.MaxPixels = options.MAX_PIXELS,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Put cut-outs before another background: writes <stem>_composite.png.
+
+    Example: sgmatte composite portrait_cutout.png --background beach.jpg
+    """
+    results = _results(cutouts, out, out_dir)
+    if (background == BLUR) != (photo is not None):
+        raise UsageError("--background blur needs the original photo, as --photo, and nothing else does")
+    if photo is not None and len(cutouts) > 1:
+        raise UsageError("--photo belongs to a single cut-out; give one at a time")
+
+    from sgmatte import foreground, scenery
+    from sgmatte.device import chosen_device
+    from sgmatte.errors import PhotoError
+    from sgmatte.masks import read_cutout
+    from sgmatte.photo import read_photo, write_image
+
+    picture = None if background == BLUR or not Path(background).exists() else read_photo(background, max_pixels).image
+    plain = scenery.colour(background) if background != BLUR and picture is None else None
+
+    def work(cutout: Path, observe: Observe) -> dict[str, Any]:
+        colours, alpha = read_cutout(cutout, max_pixels).split((3, 1), 1)
+        size = (alpha.shape[2], alpha.shape[3])
+        if picture is not None:
+            behind = scenery.covering(picture, size)
+        elif plain is not None:
+            behind = plain
+        else:
+            assert photo
+            original = read_photo(photo, max_pixels)
+            if original.size != size:
+                height, width = original.size
+                raise PhotoError(f"{cutout}: is {size[1]}x{size[0]} pixels, its --photo {photo} {width}x{height}")
+            behind = scenery.out_of_focus(original.image, colours, alpha, blur / 100 * max(size))
+        write_image(results[cutout], foreground.composite(alpha, colours, behind))
+        return {"files": {"composite": str(results[cutout])}, "size": list(size), "background": background}
+
+    each_photo(results, work, Screen(quiet, json), chosen_device("cpu"))
+
+
+def _results(cutouts: list[Path], out: Path | None, out_dir: Path | None) -> dict[Path, Path]:
+    """Where the composite of each cut-out goes."""
+    if out is not None and (len(cutouts) > 1 or out_dir is not None):
+        raise UsageError("--out names a single result; with several cut-outs use --out-dir, and not both")
+    results = {
+        cutout: out or (out_dir or cutout.parent) / f"{cutout.stem.removesuffix('_cutout')}_composite.png"
+        for cutout in cutouts
+    }
+    check_results({cutout: [file] for cutout, file in results.items()})
+    return results
