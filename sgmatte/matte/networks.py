@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgmatte import zoo
 from sgmatte.matte.models import MattingModel, check_sizes, pasted
+from sgmatte.matte.tiles import tiled_alpha
 from sgmatte.nn import alphagan as alphagan_network
 from sgmatte.nn import gca as gca_network
 
+Network = TypeVar("Network", bound=nn.Module)
+
 MARGIN = 32  # reflected pixels around the photo, as the authors of GCA test
+
+Alpha = Callable[[Tensor, Tensor], Tensor]
+"""Image (N, 3, H, W) and trimap (N, 1, H, W), sides multiples of a stride -> alpha (N, 1, H, W)."""
 
 
 class NetworkMatting:
@@ -19,7 +28,7 @@ class NetworkMatting:
 
     differentiable = True
 
-    def __init__(self, name: str, network: nn.Module, stride: int) -> None:
+    def __init__(self, name: str, network: Alpha, stride: int) -> None:
         self.name, self.network, self.stride = name, network, stride
 
     def __call__(self, image: Tensor, trimap: Tensor) -> Tensor:
@@ -34,23 +43,34 @@ class NetworkMatting:
 
 def gca(device: torch.device) -> MattingModel:
     """GCA (Li and Lu, AAAI 2020) at half width, trained on portraits; bundled."""
-    return _loaded("gca", "gca.portrait", gca_network.GCA, gca_network.STRIDE, device)
+    return _gca("gca", "gca.portrait", device)
 
 
 def gca_dist(device: torch.device) -> MattingModel:
     """GCA with its authors' weights, after `sgmatte weights import gca-dist.pth`."""
-    return _loaded("gca-dist", "gca.dist", gca_network.GCA, gca_network.STRIDE, device)
+    return _gca("gca-dist", "gca.dist", device)
 
 
 def alphagan_public(device: torch.device) -> MattingModel:
     """AlphaGAN (Lutz et al., BMVC 2018) with the public implementation's weights, after `sgmatte weights import`."""
-    return _loaded("alphagan-public", "alphagan.public", alphagan_network.AlphaGAN, alphagan_network.STRIDE, device)
+    network = _loaded(alphagan_network.AlphaGAN, "alphagan.public", device)
+    return NetworkMatting("alphagan-public", network, alphagan_network.STRIDE)
 
 
-def _loaded(name: str, weight: str, kind: type[nn.Module], stride: int, device: torch.device) -> MattingModel:
+def _gca(name: str, weight: str, device: torch.device) -> MattingModel:
+    network = _loaded(gca_network.GCA, weight, device)
+
+    def alpha(image: Tensor, trimap: Tensor) -> Tensor:
+        # Gradients need the whole network's memory; what wants them works on small pictures.
+        return network(image, trimap) if torch.is_grad_enabled() else tiled_alpha(network, image, trimap)
+
+    return NetworkMatting(name, alpha, gca_network.STRIDE)
+
+
+def _loaded(kind: type[Network], weight: str, device: torch.device) -> Network:
     network = zoo.load_into(kind(**zoo.config(weight)), weight)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return NetworkMatting(name, network.to(device).eval().requires_grad_(False), stride)
+    return network.to(device).eval().requires_grad_(False)
 
 
 def reflected(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:

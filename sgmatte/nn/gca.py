@@ -16,11 +16,10 @@ from torch.utils.checkpoint import checkpoint
 
 STRIDE = 32  # image sides must be multiples of this
 SCORES_PER_BLOCK = 2**23  # attention scores held at once: 32 MB in float32, one block up to about 1200x1200 pixels
+KEYS = 12288  # that a patch attends to: all of them up to 3 megapixels, beyond that those of the rows around it
 SELF_SCORE = -1e4  # an unknown patch must not explain itself
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, on [0, 1]
-
-Features = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class GCA(nn.Module):
@@ -44,10 +43,32 @@ class GCA(nn.Module):
         """
         if image.shape[2] % STRIDE or image.shape[3] % STRIDE:
             raise ValueError(f"image sides must be multiples of {STRIDE}, not {tuple(image.shape[2:])}")
-        regions = F.one_hot(trimap[:, 0], 3).permute(0, 3, 1, 2).to(image.dtype)  # (N, 3, H, W)
-        normalised = (image - image.new_tensor(MEAN).view(1, 3, 1, 1)) / image.new_tensor(STD).view(1, 3, 1, 1)
-        deepest, shortcuts, guidance, unknown = self.encoder(normalised, regions)
-        return self.decoder(deepest, shortcuts, guidance, unknown)
+        x = network_input(image, trimap)
+        half, quarter = self.encoder.fine(x)
+        eighth, guidance = self.encoder.coarse(x, quarter)
+        return self.late(x, half, quarter, self.middle(eighth, guidance, trimap[:, :, ::8, ::8] == 1))
+
+    def middle(self, eighth: Tensor, guidance: Tensor, unknown: Tensor) -> Tensor:
+        """From the encoder's features at 1/8 to the decoder's there: all that looks far.
+
+        Args:
+            eighth, guidance: (N, 128, H/8, W/8), of `Encoder.coarse`; unknown: (N, 1, H/8, W/8), bool.
+        """
+        attended, sixteenth, deepest = self.encoder.deep(eighth, guidance, unknown)
+        four, five = self.encoder.shortcut[3](attended), self.encoder.shortcut[4](sixteenth)
+        return self.decoder.coarse(deepest, five, four, guidance, unknown)
+
+    def late(self, x: Tensor, half: Tensor, quarter: Tensor, decoded: Tensor) -> Tensor:
+        """Alpha from `network_input`, the encoder's fine features and what `middle` made of the coarse ones."""
+        one, two, three, *_ = self.encoder.shortcut
+        return self.decoder.fine(decoded, one(x), two(half), three(quarter))
+
+
+def network_input(image: Tensor, trimap: Tensor) -> Tensor:
+    """(N, 6, H, W): the image in [0, 1] normalised as for ImageNet, the three classes as one channel each."""
+    regions = F.one_hot(trimap[:, 0], 3).permute(0, 3, 1, 2).to(image.dtype)
+    normalised = (image - image.new_tensor(MEAN).view(1, 3, 1, 1)) / image.new_tensor(STD).view(1, 3, 1, 1)
+    return torch.cat((normalised, regions), 1)
 
 
 def folded(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -68,7 +89,7 @@ def folded(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Encoder(nn.Module):
-    """ResNet-D with 3-4-4-2 blocks, five shortcuts, and a guidance branch that sees the photo alone."""
+    """ResNet-D with 3-4-4-2 blocks, five shortcuts, and a guidance branch. Channels are those of the full width."""
 
     def __init__(self, width: float) -> None:
         super().__init__()
@@ -87,19 +108,21 @@ class Encoder(nn.Module):
         self.guidance_head = nn.Sequential(*_guidance(3, g1), *_guidance(g1, g2), *_guidance(g2, c2))
         self.gca = GuidedContextualAttention(c2, c2)
 
-    def forward(self, image: Tensor, regions: Tensor) -> tuple[Tensor, Features, Tensor, Tensor]:
-        x = torch.cat((image, regions), 1)
+    def fine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, 32, H/2, W/2) and (N, 64, H/4, W/4) of `network_input` (N, 6, H, W)."""
         half = F.relu(self.bn1(self.conv1(x)))
-        half = F.relu(self.bn2(self.conv2(half)))  # (N, 32, H/2, W/2)
-        quarter = self.layer1(F.relu(self.bn3(self.conv3(half))))  # (N, 64, H/4, W/4)
-        guidance = self.guidance_head(image)  # (N, 128, H/8, W/8)
-        unknown = regions[:, 1:2, ::8, ::8]
-        eighth = self.gca(guidance, self.layer2(quarter), unknown)  # (N, 128, H/8, W/8)
-        sixteenth = self.layer3(eighth)  # (N, 256, H/16, W/16)
-        deepest = self.layer_bottleneck(sixteenth)  # (N, 512, H/32, W/32)
-        levels = (x, half, quarter, eighth, sixteenth)
-        one, two, three, four, five = (convs(level) for convs, level in zip(self.shortcut, levels, strict=True))
-        return deepest, (one, two, three, four, five), guidance, unknown
+        half = F.relu(self.bn2(self.conv2(half)))
+        return half, self.layer1(F.relu(self.bn3(self.conv3(half))))
+
+    def coarse(self, x: Tensor, quarter: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and guidance, (N, 128, H/8, W/8) each; guidance sees the photo alone."""
+        return self.layer2(quarter), self.guidance_head(x[:, :3])
+
+    def deep(self, eighth: Tensor, guidance: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features at 1/8 once they have attended to each other, and (N, 256, H/16, W/16), (N, 512, H/32, W/32)."""
+        attended = self.gca(guidance, eighth, unknown)
+        sixteenth = self.layer3(attended)
+        return attended, sixteenth, self.layer_bottleneck(sixteenth)
 
 
 class Decoder(nn.Module):
@@ -117,10 +140,13 @@ class Decoder(nn.Module):
         self.conv2 = nn.Conv2d(stem, 1, 3, padding=1)
         self.gca = GuidedContextualAttention(c2, c2)
 
-    def forward(self, deepest: Tensor, shortcuts: Features, guidance: Tensor, unknown: Tensor) -> Tensor:
-        one, two, three, four, five = shortcuts
+    def coarse(self, deepest: Tensor, five: Tensor, four: Tensor, guidance: Tensor, unknown: Tensor) -> Tensor:
+        """From 1/32 to (N, 128, H/8, W/8), with the shortcuts at 1/16 and 1/8."""
         x = self.layer1(deepest) + five
-        x = self.gca(guidance, self.layer2(x) + four, unknown)
+        return self.gca(guidance, self.layer2(x) + four, unknown)
+
+    def fine(self, x: Tensor, one: Tensor, two: Tensor, three: Tensor) -> Tensor:
+        """Alpha (N, 1, H, W) from 1/8 on and the shortcuts at full size, 1/2 and 1/4."""
         x = self.layer3(x) + three
         x = self.layer4(x) + two
         x = F.leaky_relu(self.bn1(self.conv1(x)), 0.2) + one
@@ -141,7 +167,7 @@ class GuidedContextualAttention(nn.Module):
         self.W = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, guidance: Tensor, alpha: Tensor, unknown: Tensor) -> Tensor:
-        """Attended features like `alpha` (N, C, h, w), h and w even; `unknown` is (N, 1, h, w), 1 where unknown."""
+        """Attended features like `alpha` (N, C, h, w), h and w even; `unknown` is (N, 1, h, w), bool."""
         guidance = self.guidance_conv(guidance)[:, :, ::2, ::2]
         with torch.autocast(alpha.device.type, enabled=False):  # bf16 scores would blur the softmax
             queries = _patches(guidance.float(), 3, 1)  # (N, P, 9 c), P = h/2 * w/2
@@ -162,17 +188,20 @@ def _attended(queries: Tensor, keys: Tensor, values: Tensor, self_scores: Tensor
     """softmax(queries keys^T + diag(self_scores)) values, (N, P, V), with memory linear in P.
 
     The score matrix is P^2; it exists only for a block of queries at a time, and again for each block in the backward
-    pass.
+    pass. Where there are more than KEYS patches, a block sees the KEYS patches around it, in reading order: time stays
+    linear in P as well.
     """
     count = queries.shape[1]
-    block = max(1, SCORES_PER_BLOCK // (count * len(queries)))
+    seen = min(count, KEYS)
+    block = max(1, SCORES_PER_BLOCK // (seen * len(queries)))
 
     def rows(start: int) -> Tensor:
         end = min(start + block, count)
-        scores = queries[:, start:end] @ keys.transpose(1, 2)
+        first = min(max(0, (start + end - seen) // 2), count - seen)
+        scores = queries[:, start:end] @ keys[:, first : first + seen].transpose(1, 2)
         mask = torch.zeros_like(scores)
-        mask.diagonal(start, 1, 2).copy_(self_scores[:, start:end])
-        return torch.softmax(scores + mask, 2) @ values
+        mask.diagonal(start - first, 1, 2).copy_(self_scores[:, start:end])
+        return torch.softmax(scores + mask, 2) @ values[:, first : first + seen]
 
     if block >= count:
         return rows(0)
