@@ -34,6 +34,7 @@ NOISE = 0.03  # strength of the noise maps, at least; it is not learned, for err
 STYLE = 0.1  # spread of the styles to begin with, in that of StyleGAN2's own: the teacher's W is no white noise
 PICTURES = 8192  # in the album
 FEATURES = 4  # resolutions whose hidden features are asked for: 4, 8, 16 and 32
+MAPPING_STEPS = 1500
 HELD_OUT_SEED = 1_000_000  # apart from every training seed that a person would type
 EXAMPLES = 64  # pictures for validation
 
@@ -155,7 +156,7 @@ def trained_generator(
     duel: Duel | None = Duel(),  # noqa: B008, it is frozen
     faces: Path | None = None,
     start: tuple[State, State | None] | None = None,
-    mapping_steps: int = 1500,
+    mapping_steps: int = MAPPING_STEPS,
     pictures: int = PICTURES,
     effort: float = 1.0,
     seed: int = 0,
@@ -171,7 +172,7 @@ def trained_generator(
     `effort` multiplies the steps of all, `channels` are the student's and `critics` the discriminator's, `faces` is a
     folder of real ones. `start` are the states of student and, if there is one, discriminator from an earlier training,
     to go on from.
-    `observe` gives the observer of a lesson by its name.
+    Without `mapping_steps` the mapping network stays as it was. `observe` gives the observer of a lesson by its name.
 
     Raises:
         DataError: a folder holds a checkpoint of another recipe, or there are no faces where they should be.
@@ -213,8 +214,10 @@ def trained_generator(
             validate=lambda network: {"psnr": likeness(room, network)},
             observe=watched("duel"),
         )
-    taught = taught_mapping(mapping, teacher, run / "mapping", steps(mapping_steps), seed, device, watched("mapping"))
-    student.style.load_state_dict(taught.state_dict())
+    if mapping_steps:
+        count = steps(mapping_steps)
+        mapping = taught_mapping(mapping, teacher, run / "mapping", count, seed, device, watched("mapping"))
+    student.style.load_state_dict(mapping.state_dict())
     return student.eval().requires_grad_(False), discriminator
 
 

@@ -75,7 +75,7 @@ def generator(
 ) -> None:
     """Train a small StyleGAN2 that shares its W with MobileStyleGAN, its teacher, and a discriminator.
 
-    Lessons are 16, 64, 64-again, 256 and duel, in which the discriminator takes part.
+    Lessons are 16, 64, 64-again, 256, duel, in which the discriminator takes part, and mapping.
 
     Example: sgmatte train generator --run runs/generator --faces faces
     """
@@ -85,10 +85,10 @@ def generator(
     from sgmatte.generator import load_mobilestylegan
     from sgmatte.nn.perceptual import perceptual_distance
     from sgmatte.train.adversarial import Duel
-    from sgmatte.train.generator import LESSONS, trained_generator
+    from sgmatte.train.generator import LESSONS, MAPPING_STEPS, trained_generator
     from sgmatte.train.teacher import Teacher
 
-    names = [*(lesson.name for lesson in LESSONS), "duel"]
+    names = [*(lesson.name for lesson in LESSONS), "duel", "mapping"]
     for name in (first, last):
         if name not in (None, *names):
             raise UsageError(f"there is no lesson '{name}'; they are {', '.join(names)}")
@@ -107,6 +107,7 @@ def generator(
             run,
             lessons=[lesson for lesson in LESSONS if lesson.name in taken],
             duel=Duel() if "duel" in taken else None,
+            mapping_steps=MAPPING_STEPS if "mapping" in taken else 0,
             faces=faces,
             start=before,
             effort=effort,
