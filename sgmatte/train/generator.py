@@ -171,8 +171,8 @@ def trained_generator(
     Each lesson has a folder of its own in `run`, and a training that was broken off goes on in the lesson where it was.
     `effort` multiplies the steps of all, `channels` are the student's and `critics` the discriminator's, `faces` is a
     folder of real ones. `start` are the states of student and, if there is one, discriminator from an earlier training,
-    to go on from.
-    Without `mapping_steps` the mapping network stays as it was. `observe` gives the observer of a lesson by its name.
+    to go on from. Without `mapping_steps` the mapping network stays as it was. `observe` gives the observer of a lesson
+    by its name.
 
     Raises:
         DataError: a folder holds a checkpoint of another recipe, or there are no faces where they should be.
@@ -216,7 +216,8 @@ def trained_generator(
         )
     if mapping_steps:
         count = steps(mapping_steps)
-        mapping = taught_mapping(mapping, teacher, run / "mapping", count, seed, device, watched("mapping"))
+        taught = taught_mapping(mapping, teacher, run / "mapping", count, seed, device, watched("mapping"))
+        mapping.load_state_dict(taught.state_dict())
     student.style.load_state_dict(mapping.state_dict())
     return student.eval().requires_grad_(False), discriminator
 
