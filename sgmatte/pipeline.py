@@ -98,9 +98,14 @@ class Matte:
     """What `matte` makes of a photo; tensors at the photo's size, on the CPU."""
 
     photo: Photo
+    image: Tensor  # (1, 3, H, W) the photo itself, or what the enhancement made of it
     trimap: Tensor  # (1, 1, H, W) classes
     alpha: Tensor  # (1, 1, H, W)
-    foreground: Tensor  # (1, 3, H, W) colours without the old background
+
+    @cached_property
+    def foreground(self) -> Tensor:
+        """(1, 3, H, W) colours without the old background; estimated once, for those who ask."""
+        return estimated_foreground(self.image, self.alpha)
 
     @property
     def cutout(self) -> Tensor:
@@ -257,10 +262,8 @@ def _matte(photo: Photo, image: Tensor, networks: Networks, observe: Observe, tr
     observe("alpha", 0, 1)
     with torch.no_grad():
         alpha = networks.matting(image, trimap.to(image.device))
-    observe("foreground colours", 0, 1)
-    foreground = estimated_foreground(image, alpha)
-    observe("foreground colours", 1, 1)
-    return Matte(photo, trimap.cpu(), alpha.cpu(), foreground.cpu())
+    observe("alpha", 1, 1)
+    return Matte(photo, image.cpu(), trimap.cpu(), alpha.cpu())
 
 
 class _Clock:

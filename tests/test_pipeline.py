@@ -94,7 +94,7 @@ def test_a_photo_becomes_six_files_of_its_own_size(networks, portrait, tmp_path)
     assert {"gca.portrait", "w-encoder.faces"} <= set(report["weights"])  # and what no test before has opened
     assert list(report["seconds"]) == ["read", "inversion", "enhancement", "matte"]
     stages = list(dict.fromkeys(stage for stage, *_ in seen))
-    assert stages == ["face", "inversion", "enhancement", "trimap", "alpha", "foreground colours"]
+    assert stages == ["face", "inversion", "enhancement", "trimap", "alpha"]
     alpha = result.matte.alpha[0, 0]
     assert alpha[100, 80] == 1  # her suit
     assert alpha[5, 5] == 0

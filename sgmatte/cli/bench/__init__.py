@@ -1,0 +1,9 @@
+"""`sgmatte bench ...`: the commands behind every figure that sgmatte claims."""
+
+import typer
+
+from sgmatte.cli.bench import generators, portraits
+
+app = typer.Typer(no_args_is_help=True)
+app.add_typer(portraits.app)
+app.add_typer(generators.app)

@@ -1,0 +1,229 @@
+"""`sgmatte bench ...` of networks that see portraits, and of whole photos: thin commands over sgmatte.bench.
+
+Each prints a table and, with --json, one JSON line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sgmatte.cli import options
+from sgmatte.cli.messages import Screen
+
+app = typer.Typer()
+
+
+@app.command()
+def face(
+    data: Annotated[Path, typer.Option(help="Portraits of one person each: a folder with image/, alpha/ and mask/.")],
+    aligned: Annotated[Path | None, typer.Option(help="Pictures as FFHQ aligns them.", show_default=False)] = None,
+    landmarks: Annotated[str, typer.Option(help="auto, mtcnn or fan.")] = "auto",
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Faces: share of portraits with one found, seconds a photo, and how well aligned pictures are aligned again.
+
+    Example: sgmatte bench face --data portraits/dev --aligned faces
+    """
+    from sgmatte.bench.face import alignment, detection
+    from sgmatte.device import chosen_device
+    from sgmatte.landmarks import landmark_source
+    from sgmatte.train.data import PortraitFolder
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    screen.device(chosen)
+    with screen.progress() as observe:
+        found = detection(PortraitFolder(data), chosen.torch, observe, landmarks)
+        again = alignment(aligned, chosen.torch, observe, landmarks) if aligned else None
+    screen.line(
+        f"{found.photos} portraits ({landmark_source(landmarks)}): a face in {found.found:.1%}, the first one on the "
+        f"person in {found.on_person:.1%}, several in {found.several:.1%}, {found.seconds:.3f} s a photo"
+    )
+    if again:
+        screen.line(
+            f"{again.photos} aligned pictures: a face in {again.found:.1%}, corners off by {again.corner:.1%} of the "
+            f"side, side {again.side:.3f}, angle {again.angle:.2f} degrees"
+        )
+    screen.result({"detection": asdict(found), "alignment": asdict(again) if again else None})
+
+
+@app.command()
+def trimap(
+    data: Annotated[Path, typer.Option(help="Portraits: a folder with image/, alpha/ and mask/.")],
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Trimaps: agreement with masks, and how much of the soft boundary the unknown band covers at what width.
+
+    Example: sgmatte bench trimap --data portraits/dev
+    """
+    from sgmatte.bench.trimap import mean_scores, portrait_scores
+    from sgmatte.device import chosen_device
+    from sgmatte.train.data import PortraitFolder
+    from sgmatte.trimap import trimap_model
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    screen.device(chosen)
+    with screen.progress() as observe:
+        scores = portrait_scores(
+            trimap_model(chosen.torch), PortraitFolder(data), chosen.torch, lambda *at: observe("trimaps", *at)
+        )
+    mean = mean_scores(list(scores.values()))
+    screen.line(
+        f"{len(scores)} portraits: IoU {mean.iou:.4f} (fg likelier than bg), soft IoU {mean.soft_iou:.4f} (of its "
+        f"three classes; a flawless trimap has {mean.soft_iou_ideal:.4f}),"
+    )
+    screen.line(
+        f"soft pixels in unknown {mean.covered:.2%}, certain but wrong {mean.wrong:.2%} of the image, "
+        f"unknown {mean.unknown:.2%} of the image"
+    )
+    screen.result(asdict(mean) | {"portraits": len(scores), "each": {stem: asdict(s) for stem, s in scores.items()}})
+
+
+@app.command()
+def matte(
+    data: Annotated[Path, typer.Option(help="Portraits to cut out: a folder with image/ and alpha/.")],
+    backgrounds: Annotated[Path, typer.Option(help="Photos without people; every fifth by name is used.")],
+    model: Annotated[list[str], typer.Option(help="A matting model; may be repeated.")] = ["gca", "closed-form"],  # noqa: B006
+    count: Annotated[int, typer.Option("-n", help="Composites.", min=1)] = 100,
+    own_trimap: Annotated[bool, typer.Option("--own-trimap", help="Also matte with the predicted trimap.")] = False,
+    seed: options.Seed = 0,
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Mattes: SAD, MSE and MSE in the unknown region on composites whose alpha is known, all models on the same ones.
+
+    Example: sgmatte bench matte --data portraits/dev --backgrounds backgrounds
+    """
+    from sgmatte.bench.matte import Contestant, mean_scores
+    from sgmatte.device import chosen_device
+    from sgmatte.matte import matting_model
+    from sgmatte.train.data import PortraitFolder
+    from sgmatte.trimap import trimap_model
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    models = [matting_model(name, chosen.torch) for name in model]
+    contestants = [Contestant(each.name, each) for each in models]
+    if own_trimap:
+        trimap = trimap_model(chosen.torch).trimap
+        contestants += [Contestant(f"{each.name}, own trimap", each, trimap) for each in models]
+    screen.device(chosen)
+    with screen.progress() as observe:
+        scores = mean_scores(
+            contestants,
+            PortraitFolder(data),
+            backgrounds,
+            count,
+            seed,
+            device=chosen.torch,
+            observe=lambda *at: observe("composites", *at),
+        )
+    screen.line(f"{'':24}{'SAD':>8}{'MSE':>10}{'MSE unknown':>14}{'seconds':>10}")
+    for label, row in scores.items():
+        screen.line(f"{label:24}{row.sad:8.3f}{row.mse:10.5f}{row.mse_unknown:14.5f}{row.seconds:10.2f}")
+    screen.result({"composites": count, "seed": seed, "scores": {label: asdict(row) for label, row in scores.items()}})
+
+
+@app.command()
+def critic(
+    data: Annotated[Path, typer.Option(help="Portraits to cut out: a folder with image/ and alpha/.")],
+    backgrounds: Annotated[Path, typer.Option(help="Photos without people; every fifth by name is used.")],
+    count: Annotated[int, typer.Option("-n", help="Pairs of a good and a damaged composite.", min=8)] = 400,
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Critic: how often it tells the damaged composite of a pair, for each kind of damage.
+
+    Example: sgmatte bench critic --data portraits/dev --backgrounds backgrounds
+    """
+    from tempfile import TemporaryDirectory
+
+    from sgmatte.bench.critic import critic_scores
+    from sgmatte.device import chosen_device
+    from sgmatte.nn.critic import critic_model
+    from sgmatte.train.data import PortraitFolder
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    screen.device(chosen)
+    with TemporaryDirectory(prefix="sgmatte-") as cache:
+        scores = critic_scores(critic_model(chosen.torch), PortraitFolder(data), backgrounds, Path(cache), count=count)
+    for name, value in scores.items():
+        screen.line(f"{name:24}{value:7.3f}")
+    screen.result(dict(scores))
+
+
+@app.command()
+def enhance(
+    data: Annotated[Path, typer.Option(help="Portraits of one person each: a folder with image/ and alpha/.")],
+    count: Annotated[int, typer.Option("-n", help="Portraits.", min=1)] = 10,
+    size: Annotated[int, typer.Option(help="Pixels of the generator's picture.")] = 256,
+    seed: options.Seed = 0,
+    device: options.DeviceChoice = "auto",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Inversion and enhancement: PSNR to crop and photo, trimap entropy and the matte's error before and after.
+
+    Example: sgmatte bench enhance --data portraits/dev
+    """
+    from sgmatte.bench.enhance import enhancement_scores, mean_scores
+    from sgmatte.device import chosen_device
+    from sgmatte.pipeline import Networks, Settings
+    from sgmatte.train.data import PortraitFolder
+
+    screen, chosen = Screen(quiet, json), chosen_device(device)
+    screen.device(chosen)
+    networks = Networks(Settings(size=size, seed=seed), chosen)
+    with screen.progress() as observe:
+        scores = dict(
+            enhancement_scores(networks, PortraitFolder(data), count, seed, lambda *at: observe("portraits", *at))
+        )
+    screen.line(
+        f"{'':10}{'W+':>7}{'noise':>8}{'seconds':>9}{'PSNR':>8}{'in quad':>9}"
+        f"{'entropy':>18}{'SAD':>18}{'MSE':>20}{'all seconds':>13}"
+    )
+    for stem, row in (scores | {"mean": mean_scores(list(scores.values()))}).items():
+        screen.line(
+            f"{stem:10}{row.inverted_w_plus:7.2f}{row.inverted:8.2f}{row.inversion_seconds:9.1f}"
+            f"{row.psnr:8.2f}{row.psnr_quad:9.2f}{row.entropy_before:9.4f} ->{row.entropy_after:7.4f}"
+            f"{row.sad_before:9.3f} ->{row.sad_after:7.3f}{row.mse_before:10.5f} ->{row.mse_after:8.5f}"
+            f"{row.seconds:13.0f}"
+        )
+    fell = sum(row.entropy_after < row.entropy_before for row in scores.values())
+    least = min(row.psnr for row in scores.values())
+    screen.line(f"entropy fell on {fell} of {len(scores)}; the lowest PSNR is {least:.2f} dB")
+    screen.result({"fell": fell, "lowest_psnr": least, "each": {stem: asdict(row) for stem, row in scores.items()}})
+
+
+@app.command()
+def speed(
+    photo: Annotated[Path, typer.Option(help="A photo with a face.")],
+    sizes: Annotated[list[int], typer.Option("--size", help="Generator sizes for enhance; may be repeated.")] = [256],  # noqa: B006
+    many: Annotated[Path | None, typer.Option(help="A folder of photos to matte at once.", show_default=False)] = None,
+    count: Annotated[int, typer.Option("-n", help="Photos of --many.", min=1)] = 50,
+    megapixels: Annotated[
+        float | None, typer.Option(help="Matte the photo enlarged to so many as well.", min=0.01, show_default=False)
+    ] = None,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Speed: wall time and peak memory of whole `matte` and `enhance` commands, start-up included.
+
+    Example: sgmatte bench speed --photo photo.jpg --size 256 --size 1024 --megapixels 24
+    """
+    from sgmatte.bench.speed import costs
+    from sgmatte.train.data import image_files
+
+    screen = Screen(quiet, json)
+    found = costs(photo, sizes, image_files(many)[:count] if many else (), megapixels)
+    for row in found:
+        screen.line(f"{row.command:24}{row.seconds:8.1f} s{row.peak_mb:9.0f} MB")
+    screen.result({"photo": str(photo), "costs": [asdict(row) for row in found]})
