@@ -15,6 +15,7 @@ from sgmatte.matte import matting_model, matting_models, pasted
 from sgmatte.matte import models as registry
 from sgmatte.matte.networks import NetworkMatting, reflected
 from sgmatte.nn.gca import GCA, STRIDE
+from sgmatte.photo import read_photo
 from sgmatte.train.data import PortraitFolder
 from sgmatte.trimap import band_trimap
 
@@ -175,7 +176,7 @@ def test_problems_are_composites_with_known_alpha(posed, data):
 
 
 def test_more_composites_than_portraits_are_refused(data):
-    with pytest.raises(DataError, match="has 3 portraits"):
+    with pytest.raises(DataError, match="has 3 portraits, 4 are wanted"):
         next(problems(PortraitFolder(data / "portraits"), data / "backgrounds", 4, seed=0))
 
 
@@ -199,3 +200,14 @@ def test_mean_scores_of_known_errors(posed, data):
     expected = np.mean([float((p.alpha - 0.5).abs().sum()) for p in posed]) / 1000
     assert scores["half"].sad == pytest.approx(expected, rel=1e-5)
     assert scores["half"].mse_unknown < 0.25
+    assert scores["right"].gradient == scores["right"].connectivity == 0
+    assert scores["half"].gradient > 0
+    assert scores["half"].connectivity > 0
+
+
+def test_without_backgrounds_the_portraits_are_the_problems(data):
+    portraits = PortraitFolder(data / "portraits")
+    found = list(problems(portraits, None, 3, seed=0))
+    assert sorted(p.name for p in found) == ["0", "1", "2"]
+    for problem in found:
+        assert torch.equal(problem.image, read_photo(data / "portraits" / "image" / f"{problem.name}.png").image)

@@ -1,10 +1,10 @@
-"""Matting models on composites whose alpha is known, all on the same pictures and trimaps."""
+"""Matting models on composites whose alpha is known, or on photos that have one: same pictures, same trimaps."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ BAND_RADIUS = 12  # pixels: the trimap's certain regions are the alpha's, eroded
 
 @dataclass(frozen=True)
 class Problem:
-    """A composite, its trimap and its alpha; (1, C, H, W) each."""
+    """A picture, its trimap and its alpha; (1, C, H, W) each."""
 
     name: str
     image: Tensor
@@ -43,6 +43,8 @@ class Scores:
     sad: float  # thousands of pixels, whole image
     mse: float  # whole image
     mse_unknown: float  # in the trimap's unknown region
+    gradient: float  # whole image, as the next
+    connectivity: float
     seconds: float
 
 
@@ -58,26 +60,36 @@ class Contestant:
     trimap: Trimap | None = None
 
 
-def problems(portraits: PortraitFolder, backgrounds: Path, count: int, seed: int) -> Iterator[Problem]:
-    """`count` people of `portraits`, drawn without repetition, each over one of the reserved backgrounds.
+def problems(portraits: PortraitFolder, backgrounds: Path | None, count: int, seed: int) -> Iterator[Problem]:
+    """`count` people of `portraits`, drawn without repetition, each over one of the reserved backgrounds; without
+    `backgrounds` the photos as they are.
 
     Raises:
         DataError: there are fewer than `count` portraits, or no reserved background.
     """
-    photos, alphas, rooms = portraits.images, portraits.alphas, reserved_backgrounds(backgrounds)
-    if count > len(photos) or not rooms:
-        raise DataError(
-            f"{portraits.folder} has {len(photos)} portraits and {backgrounds} {len(rooms)} reserved photos"
-        )
+    photos, alphas = portraits.images, portraits.alphas
+    rooms = None if backgrounds is None else reserved_backgrounds(backgrounds)
+    if count > len(photos):
+        raise DataError(f"{portraits.folder} has {len(photos)} portraits, {count} are wanted")
+    if rooms == []:
+        raise DataError(f"{backgrounds} has too few photos to keep one for evaluation")
     for k in np.random.default_rng(seed).permutation(len(photos))[:count]:
         rng = np.random.default_rng((seed, int(k)))
         alpha = read_grey(alphas[photos[k].stem]) / np.float32(255)
-        colours = foreground_colours(read_rgb(photos[k]) / np.float32(255), alpha)
+        photo = read_rgb(photos[k]) / np.float32(255)
+        if rooms is None:
+            yield _problem(photos[k].stem, _tensor(photo), _tensor(alpha[..., None]))
+            continue
+        colours = foreground_colours(photo, alpha)
         room = _covering(read_rgb(rooms[int(rng.integers(len(rooms)))]), alpha.shape, rng)
         matte = _tensor(alpha[..., None])
         image = composite(matte, _tensor(colours), _tensor(room))
         image = (image * 255).round() / 255  # as a file would hold it
-        yield Problem(photos[k].stem, image, band_trimap(matte, BAND_RADIUS), matte)
+        yield _problem(photos[k].stem, image, matte)
+
+
+def _problem(name: str, image: Tensor, alpha: Tensor) -> Problem:
+    return Problem(name, image, band_trimap(alpha, BAND_RADIUS), alpha)
 
 
 def scores(contestant: Contestant, problem: Problem) -> Scores:
@@ -91,6 +103,8 @@ def scores(contestant: Contestant, problem: Problem) -> Scores:
         metrics.sad(alpha, problem.alpha),
         metrics.mse(alpha, problem.alpha),
         metrics.mse(alpha, problem.alpha, problem.trimap == UNKNOWN),
+        metrics.gradient_error(alpha, problem.alpha),
+        metrics.connectivity_error(alpha, problem.alpha),
         seconds,
     )
 
@@ -98,7 +112,7 @@ def scores(contestant: Contestant, problem: Problem) -> Scores:
 def mean_scores(
     contestants: Sequence[Contestant],
     portraits: PortraitFolder,
-    backgrounds: Path,
+    backgrounds: Path | None,
     count: int,
     seed: int,
     *,
@@ -117,7 +131,7 @@ def mean_scores(
 
 
 def _mean(row: Sequence[Scores]) -> Scores:
-    columns = zip(*((s.sad, s.mse, s.mse_unknown, s.seconds) for s in row), strict=True)
+    columns = zip(*(astuple(scores) for scores in row), strict=True)
     return Scores(*(float(np.mean(column)) for column in columns))
 
 

@@ -89,16 +89,21 @@ def trimap(
 @app.command()
 def matte(
     data: Annotated[Path, typer.Option(help="Portraits to cut out: a folder with image/ and alpha/.")],
-    backgrounds: Annotated[Path, typer.Option(help="Photos without people; every fifth by name is used.")],
+    backgrounds: Annotated[
+        Path | None,
+        typer.Option(help="Photos without people; every fifth is used. Without: the portraits as they are."),
+    ] = None,
     model: Annotated[list[str], typer.Option(help="A matting model; may be repeated.")] = ["gca", "closed-form"],  # noqa: B006
-    count: Annotated[int, typer.Option("-n", help="Composites.", min=1)] = 100,
+    count: Annotated[int, typer.Option("-n", help="Pictures.", min=1)] = 100,
     own_trimap: Annotated[bool, typer.Option("--own-trimap", help="Also matte with the predicted trimap.")] = False,
     seed: options.Seed = 0,
     device: options.DeviceChoice = "auto",
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Mattes: SAD, MSE and MSE in the unknown region on composites whose alpha is known, all models on the same ones.
+    """Mattes: SAD, MSE (whole and unknown), Gradient and Connectivity on composites whose alpha is known.
+
+    All models see the same pictures and, but for --own-trimap, the same trimaps, made of the true alphas.
 
     Example: sgmatte bench matte --data portraits/dev --backgrounds backgrounds
     """
@@ -123,12 +128,15 @@ def matte(
             count,
             seed,
             device=chosen.torch,
-            observe=lambda *at: observe("composites", *at),
+            observe=lambda *at: observe("pictures", *at),
         )
-    screen.line(f"{'':24}{'SAD':>8}{'MSE':>10}{'MSE unknown':>14}{'seconds':>10}")
+    columns = ("SAD", "MSE", "MSE unknown", "Gradient", "Connectivity", "seconds")
+    screen.line(f"{'':24}" + "".join(f"{name:>14}" for name in columns))
     for label, row in scores.items():
-        screen.line(f"{label:24}{row.sad:8.3f}{row.mse:10.5f}{row.mse_unknown:14.5f}{row.seconds:10.2f}")
-    screen.result({"composites": count, "seed": seed, "scores": {label: asdict(row) for label, row in scores.items()}})
+        cells = (f"{row.sad:.3f}", f"{row.mse:.5f}", f"{row.mse_unknown:.5f}")
+        cells += (f"{row.gradient:.3f}", f"{row.connectivity:.3f}", f"{row.seconds:.2f}")
+        screen.line(f"{label:24}" + "".join(f"{cell:>14}" for cell in cells))
+    screen.result({"pictures": count, "seed": seed, "scores": {label: asdict(row) for label, row in scores.items()}})
 
 
 @app.command()
