@@ -133,8 +133,8 @@ def matte(
     columns = ("SAD", "MSE", "MSE unknown", "Gradient", "Connectivity", "seconds")
     screen.line(f"{'':24}" + "".join(f"{name:>14}" for name in columns))
     for label, row in scores.items():
-        cells = (f"{row.sad:.3f}", f"{row.mse:.5f}", f"{row.mse_unknown:.5f}")
-        cells += (f"{row.gradient:.3f}", f"{row.connectivity:.3f}", f"{row.seconds:.2f}")
+        errors = [f"{row.sad:.3f}", f"{row.mse:.5f}", f"{row.mse_unknown:.5f}"]
+        cells = [*errors, f"{row.gradient:.3f}", f"{row.connectivity:.3f}", f"{row.seconds:.2f}"]
         screen.line(f"{label:24}" + "".join(f"{cell:>14}" for cell in cells))
     screen.result({"pictures": count, "seed": seed, "scores": {label: asdict(row) for label, row in scores.items()}})
 
