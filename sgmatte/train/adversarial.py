@@ -36,12 +36,12 @@ class Duel:
     High-Resolution Image Synthesis", CVPR 2021, eq. 7).
     """
 
-    steps: int = 800
+    steps: int = 700
     batch: int = 8
     lr: float = 2e-3
     pixels: float = 10.0
-    perceptual: float = 1.0
-    adversarial: float = 0.5
+    perceptual: float = 2.0
+    adversarial: float = 1.0
     r1: float = 1.0  # half of the paper's gamma
 
 
