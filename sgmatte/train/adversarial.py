@@ -36,7 +36,7 @@ class Duel:
     High-Resolution Image Synthesis", CVPR 2021, eq. 7).
     """
 
-    steps: int = 700
+    steps: int = 500
     batch: int = 8
     lr: float = 2e-3
     pixels: float = 10.0
