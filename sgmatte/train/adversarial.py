@@ -7,7 +7,7 @@ ones (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CV
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -36,12 +36,13 @@ class Duel:
     High-Resolution Image Synthesis", CVPR 2021, eq. 7).
     """
 
-    steps: int = 500
+    steps: int = 1200
+    alone: int = 300  # steps at first in which the discriminator alone learns; from one that knows nothing comes noise
     batch: int = 8
     lr: float = 2e-3
     pixels: float = 10.0
     perceptual: float = 2.0
-    adversarial: float = 1.0
+    adversarial: float = 0.5
     r1: float = 1.0  # half of the paper's gamma
 
 
@@ -101,9 +102,14 @@ def terms(
         "unlike": _with_slope(unlike, drawn, to_like),
         "untrue": _with_slope(untrue, drawn, weight * to_true),
     }
-    found["told drawn"] = F.softplus(pair.discriminator(drawn.detach())).mean()
+    return found | told(pair.discriminator, drawn.detach(), real, duel)
+
+
+def told(discriminator: nn.Module, drawn: Tensor, real: Tensor, duel: Duel) -> dict[str, Tensor]:
+    """The discriminator's own losses: pictures drawn, real ones, and now and then R1."""
+    found = {"told drawn": F.softplus(discriminator(drawn)).mean()}
     lazy = bool(torch.rand(()) < 1 / LAZY)
-    logits = pair.discriminator(real.requires_grad_(lazy))
+    logits = discriminator(real.requires_grad_(lazy))
     found["told real"] = F.softplus(-logits).mean()
     found["r1"] = logits.new_zeros(())
     if lazy:
@@ -135,7 +141,8 @@ def sharpened(
     observe: Observe | None = None,
 ) -> tuple[stylegan2.Generator, Discriminator]:
     """Student and discriminator after the lesson, both averaged, in eval mode. `channels` are the discriminator's, and
-    `start` is its state from an earlier training.
+    `start` is its state from an earlier training; without one, it first learns for a while against a student that stays
+    as it is, in `run`/alone.
 
     Raises:
         DataError: `run` holds a checkpoint of another recipe, or `faces` no picture.
@@ -143,8 +150,7 @@ def sharpened(
     torch.manual_seed(seed)
     discriminator = Discriminator(student.size, channels=channels)
     discriminator.fast = student.fast
-    if start:
-        discriminator.load_state_dict(start)
+    opponents = Opponents(album, faces)
     recipe = Recipe(
         duel.steps,
         duel.batch,
@@ -159,6 +165,20 @@ def sharpened(
         checkpoint_every=50,
         validate_every=200,
     )
+    if start:
+        discriminator.load_state_dict(start)
+    elif duel.alone:
+        alone = replace(recipe, steps=duel.alone, warmup=duel.alone // 10)
+
+        def verdicts(network: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
+            with torch.no_grad():
+                w = teacher.w(sample["z"].flatten(0, 1)).unflatten(0, (-1, 2))
+                rows = student_rows(student.layers, w, sample["change"])
+                drawn = student(rows, album.latents.maps(sample["noise"]))
+            return told(network, drawn, as_picture(sample["real"]), duel)
+
+        averaged = fit(discriminator, opponents, verdicts, alone, run / "alone", device=device, observe=observe)
+        discriminator.load_state_dict(averaged.state_dict())
 
     def losses(pair: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
         assert isinstance(pair, Pair)
@@ -171,7 +191,7 @@ def sharpened(
     pair = Pair(student, discriminator)
     averaged = fit(
         pair,
-        Opponents(album, faces),
+        opponents,
         losses,
         recipe,
         run,

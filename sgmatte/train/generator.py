@@ -204,7 +204,7 @@ def trained_generator(
             teacher,
             album,
             run / "duel",
-            replace(duel, steps=steps(duel.steps)),
+            replace(duel, steps=steps(duel.steps), alone=steps(duel.alone)),
             channels=critics,
             start=start[1] if start else None,
             faces=faces,
