@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgmatte import zoo
+from sgmatte.device import fast_in_bf16
 from sgmatte.matte.models import MattingModel, check_sizes, pasted
 from sgmatte.matte.tiles import tiled_alpha
 from sgmatte.nn import alphagan as alphagan_network
@@ -35,7 +36,7 @@ class NetworkMatting:
         check_sizes(image, trimap)
         height, width = image.shape[2:]
         padding = (MARGIN, MARGIN + -width % self.stride, MARGIN, MARGIN + -height % self.stride)
-        padded = reflected(image, padding).contiguous(memory_format=torch.channels_last)
+        padded = reflected(image, padding)
         regions = reflected(trimap.to(image.dtype), padding).round().long()
         alpha = self.network(padded, regions)[:, :, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
         return pasted(alpha, trimap)
@@ -54,15 +55,21 @@ def gca_dist(device: torch.device) -> MattingModel:
 def alphagan_public(device: torch.device) -> MattingModel:
     """AlphaGAN (Lutz et al., BMVC 2018) with the public implementation's weights, after `sgmatte weights import`."""
     network = _loaded(alphagan_network.AlphaGAN, "alphagan.public", device)
-    return NetworkMatting("alphagan-public", network, alphagan_network.STRIDE)
+
+    def alpha(image: Tensor, trimap: Tensor) -> Tensor:
+        return network(image.contiguous(memory_format=torch.channels_last), trimap)
+
+    return NetworkMatting("alphagan-public", alpha, alphagan_network.STRIDE)
 
 
 def _gca(name: str, weight: str, device: torch.device) -> MattingModel:
     network = _loaded(gca_network.GCA, weight, device)
 
     def alpha(image: Tensor, trimap: Tensor) -> Tensor:
-        # Gradients need the whole network's memory; what wants them works on small pictures.
-        return network(image, trimap) if torch.is_grad_enabled() else tiled_alpha(network, image, trimap)
+        if torch.is_grad_enabled():  # needs the whole network's memory; what wants it works on small pictures
+            return network(image.contiguous(memory_format=torch.channels_last), trimap)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
+            return tiled_alpha(network, image, trimap)
 
     return NetworkMatting(name, alpha, gca_network.STRIDE)
 

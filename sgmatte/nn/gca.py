@@ -206,7 +206,12 @@ def _attended(queries: Tensor, keys: Tensor, values: Tensor, self_scores: Tensor
     if block >= count:
         return rows(0)
     if not torch.is_grad_enabled():
-        return torch.cat([rows(start) for start in range(0, count, block)], 1)
+        # Written in place: results kept between temporary scores would leave the heap full of holes.
+        found = values.new_empty(len(values), count, values.shape[2])
+        for start in range(0, count, block):
+            part = rows(start)
+            found[:, start : start + part.shape[1]] = part
+        return found
     return torch.cat([checkpoint(rows, start, use_reentrant=False) for start in range(0, count, block)], 1)
 
 
