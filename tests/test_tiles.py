@@ -5,7 +5,7 @@ import torch
 from conftest import disc_alpha
 from skimage.data import astronaut
 
-from sgmatte.matte import matting_model, tiles
+from sgmatte.matte import matting_model, networks, tiles
 from sgmatte.matte.tiles import Box, boxes, tiled_alpha
 from sgmatte.nn import gca
 from sgmatte.nn.gca import GCA
@@ -40,10 +40,14 @@ def test_tiles_leave_no_seams(portrait, side):
 def test_the_bundled_network_on_tiles(portrait, monkeypatch):
     model = matting_model("gca")
     image, trimap = portrait
-    whole = model(image, trimap)  # gradients are on: untiled
+    exact = model(image, trimap)  # gradients are on: untiled, in float32
+    monkeypatch.setattr(networks, "fast_in_bf16", lambda device: False)
     monkeypatch.setattr(tiles, "TILE", 64)
     with torch.no_grad():
-        assert (model(image, trimap) - whole).abs().max() < 1 / 255 / 10
+        assert (model(image, trimap) - exact).abs().max() < 1 / 255 / 10
+    monkeypatch.setattr(networks, "fast_in_bf16", lambda device: True)
+    with torch.no_grad():
+        assert (model(image, trimap) - exact).abs().mean() < 1 / 255 / 4
 
 
 def test_certain_tiles_are_left_out(portrait, monkeypatch):
