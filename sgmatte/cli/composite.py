@@ -9,7 +9,7 @@ import typer
 
 from sgmatte.cli import options
 from sgmatte.cli.messages import Observe, Screen
-from sgmatte.cli.photos import check_results, each_photo
+from sgmatte.cli.photos import check_out, check_results, each_photo
 from sgmatte.errors import UsageError
 
 BLUR = "blur"
@@ -70,8 +70,7 @@ def composite(
 
 def _results(cutouts: list[Path], out: Path | None, out_dir: Path | None) -> dict[Path, Path]:
     """Where the composite of each cut-out goes."""
-    if out is not None and (len(cutouts) > 1 or out_dir is not None):
-        raise UsageError("--out names a single result; with several cut-outs use --out-dir, and not both")
+    check_out(cutouts, out, out_dir)
     results = {
         cutout: out or (out_dir or cutout.parent) / f"{cutout.stem.removesuffix('_cutout')}_composite.png"
         for cutout in cutouts

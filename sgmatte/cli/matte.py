@@ -9,7 +9,7 @@ import typer
 
 from sgmatte.cli import options
 from sgmatte.cli.messages import Observe, Screen
-from sgmatte.cli.photos import check_results, each_photo, result_paths
+from sgmatte.cli.photos import check_out, check_results, each_photo, result_paths
 from sgmatte.errors import UsageError
 
 
@@ -17,8 +17,7 @@ def _results(
     photos: list[Path], out: Path | None, out_dir: Path | None, kinds: list[str]
 ) -> dict[Path, dict[str, Path]]:
     """Where the results of each photo go, by kind; `out` renames the first kind of a single photo."""
-    if out is not None and (len(photos) > 1 or out_dir is not None):
-        raise UsageError("--out names a single result; with several photos use --out-dir, and not both")
+    check_out(photos, out, out_dir)
     folder = out.parent if out is not None else out_dir
     results = {photo: result_paths(photo, folder, kinds) for photo in photos}
     if out is not None:

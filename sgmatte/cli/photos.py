@@ -21,6 +21,12 @@ def result_paths(photo: Path, folder: Path | None, kinds: Sequence[str]) -> dict
     return {kind: (folder or photo.parent) / f"{photo.stem}_{kind}.png" for kind in kinds}
 
 
+def check_out(photos: Collection[Path], out: Path | None, out_dir: Path | None) -> None:
+    """Raises UsageError where `--out` cannot name all results."""
+    if out is not None and (len(photos) > 1 or out_dir is not None):
+        raise UsageError("--out names a single result; for several use --out-dir, and not both")
+
+
 def check_results(results: Mapping[Path, Sequence[Path]]) -> None:
     """Refuse to start where a result would take another's place, or a photo's.
 

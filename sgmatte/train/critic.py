@@ -30,8 +30,8 @@ from sgmatte.train.composites import (
 )
 from sgmatte.train.data import PortraitFolder, Sample, batches, read_rgb
 from sgmatte.train.loop import Observe, Recipe, Validate, fit
+from sgmatte.train.progress import VALIDATION_SEED
 
-VALIDATION_SEED = 1_000_000  # apart from every training seed that a person would type
 VISIBLE = 0.01  # mean difference of the two composites under a patch, from which on the patch counts as damaged
 
 
