@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from sgmatte.errors import DataError
-from sgmatte.train.loop import Recipe, fit, learning_rate, moving_average
+from sgmatte import zoo
+from sgmatte.errors import DataError, WeightError
+from sgmatte.train.loop import Recipe, begin_at, fit, learning_rate, moving_average
 
 
 def line_sampler(rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -82,3 +83,18 @@ def test_first_weights_do_not_linger_in_the_average():
         update([counter], [torch.full((1,), step)], step)
     assert average.item() > 0.99  # a constant decay would have reached 0.095
     assert counter.item() == 100
+
+
+def test_training_begins_where_a_run_or_a_weight_file_ended(tmp_path):
+    fit(network(), line_sampler, squared_error, recipe(steps=20), tmp_path / "run")
+    last = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["model"]
+    zoo.save_weights(tmp_path / "last.safetensors", last)
+    for start in (tmp_path / "run", tmp_path / "last.safetensors"):
+        begun = network()
+        begin_at(begun, start)
+        for key, value in begun.state_dict().items():
+            torch.testing.assert_close(value, last[key], rtol=1e-3, atol=1e-4)  # files hold half precision
+    with pytest.raises(WeightError, match=r"last\.safetensors does not fit Linear"):
+        begin_at(nn.Linear(4, 8), tmp_path / "last.safetensors")
+    with pytest.raises(WeightError, match=r"checkpoint\.pt"):
+        begin_at(network(), tmp_path)

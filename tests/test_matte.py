@@ -175,9 +175,16 @@ def test_problems_are_composites_with_known_alpha(posed, data):
         assert clear.std(1).max() < 0.01  # a plain background shows
 
 
-def test_more_composites_than_portraits_are_refused(data):
+def test_people_come_again_over_other_backgrounds(posed, data):
+    found = list(problems(PortraitFolder(data / "portraits"), data / "backgrounds", 5, seed=0))
+    assert [p.name for p in found] == [*(p.name for p in posed), posed[0].name, posed[1].name]
+    assert torch.equal(found[0].image, posed[0].image)
+    assert torch.equal(found[3].alpha, found[0].alpha)
+
+
+def test_photos_do_not_come_again(data):
     with pytest.raises(DataError, match="has 3 portraits, 4 are wanted"):
-        next(problems(PortraitFolder(data / "portraits"), data / "backgrounds", 4, seed=0))
+        next(problems(PortraitFolder(data / "portraits"), None, 4, seed=0))
 
 
 def test_mean_scores_of_known_errors(posed, data):

@@ -61,20 +61,22 @@ class Contestant:
 
 
 def problems(portraits: PortraitFolder, backgrounds: Path | None, count: int, seed: int) -> Iterator[Problem]:
-    """`count` people of `portraits`, drawn without repetition, each over one of the reserved backgrounds; without
-    `backgrounds` the photos as they are.
+    """`count` people of `portraits` in random order, each over one of the reserved backgrounds; without `backgrounds`
+    the photos as they are. Where more are wanted than there are people, they come again over other backgrounds.
 
     Raises:
-        DataError: there are fewer than `count` portraits, or no reserved background.
+        DataError: there are fewer than `count` portraits and no backgrounds, or no background is reserved.
     """
     photos, alphas = portraits.images, portraits.alphas
     rooms = None if backgrounds is None else reserved_backgrounds(backgrounds)
-    if count > len(photos):
+    if rooms is None and count > len(photos):
         raise DataError(f"{portraits.folder} has {len(photos)} portraits, {count} are wanted")
     if rooms == []:
         raise DataError(f"{backgrounds} has too few photos to keep one for evaluation")
-    for k in np.random.default_rng(seed).permutation(len(photos))[:count]:
-        rng = np.random.default_rng((seed, int(k)))
+    order = np.random.default_rng(seed).permutation(len(photos))
+    for number in range(count):
+        again, k = number // len(photos), int(order[number % len(photos)])
+        rng = np.random.default_rng((seed, k, again) if again else (seed, k))
         alpha = read_grey(alphas[photos[k].stem]) / np.float32(255)
         photo = read_rgb(photos[k]) / np.float32(255)
         if rooms is None:

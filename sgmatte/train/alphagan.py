@@ -19,7 +19,7 @@ from sgmatte.foreground import composite
 from sgmatte.nn.alphagan import AlphaGAN, PatchDiscriminator
 from sgmatte.train.composites import CompositeSampler, Foregrounds, training_backgrounds
 from sgmatte.train.data import PortraitFolder, Sample
-from sgmatte.train.loop import Observe, Recipe, fit
+from sgmatte.train.loop import Observe, Recipe, begin_at, fit
 from sgmatte.train.progress import alpha_errors, alpha_sheet
 from sgmatte.train.team import Team
 
@@ -101,7 +101,8 @@ def trained_alphagan(
     """Generator and discriminator trained on people of `portraits` over the unreserved photos of `backgrounds`, both
     averaged, in eval mode; no discriminator where the GAN loss weighs nothing.
 
-    The other arguments are those of `trained_gca`; with `start`, both go on from an earlier run.
+    The other arguments are those of `trained_gca`; with the folder of an earlier run as
+    `start`, both networks go on; with a weight file, the generator does, and meets a new discriminator.
 
     Raises:
         DataError: a folder lacks images or alphas, or `folder` holds a checkpoint of another recipe.
@@ -114,7 +115,7 @@ def trained_alphagan(
     torch.manual_seed(recipe.seed)
     match = Match(AlphaGAN(width), PatchDiscriminator(width) if weights.gan else None)
     if start:
-        match.load_state_dict(torch.load(start / "checkpoint.pt", weights_only=True)["model"])
+        begin_at(match if start.is_dir() else match.generator, start)
     place = device or torch.device("cpu")
     averaged = fit(
         match,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sgmatte.nn.gca import GCA
 from sgmatte.train.composites import CompositeSampler, Foregrounds, training_backgrounds
 from sgmatte.train.data import PortraitFolder, Sample
-from sgmatte.train.loop import Observe, Recipe, fit
+from sgmatte.train.loop import Observe, Recipe, begin_at, fit
 from sgmatte.train.progress import alpha_errors, alpha_sheet
 
 
@@ -37,10 +37,11 @@ def trained_gca(
 
     Plain convolutions: batch normalisation after each bounds what spectral normalisation would. Cut-out foregrounds are
     kept in `cache` (default: inside `folder`); `validation` composites follow the progress. With `start`, the folder of
-    an earlier run, training goes on from its last weights (not their average), with a recipe of its own.
+    an earlier run or a weight file, training goes on from there with a recipe of its own; see `begin_at`.
 
     Raises:
         DataError: a folder lacks images or alphas, or `folder` holds a checkpoint of another recipe.
+        WeightError: `start` does not fit.
     """
     foregrounds = Foregrounds.of(PortraitFolder(portraits), cache or folder / "foregrounds")
     foregrounds.fill_cache(observe_cache)
@@ -48,7 +49,7 @@ def trained_gca(
     torch.manual_seed(recipe.seed)
     network = GCA(width)
     if start:
-        network.load_state_dict(torch.load(start / "checkpoint.pt", weights_only=True)["model"])
+        begin_at(network, start)
     place = device or torch.device("cpu")
     averaged = fit(
         network,

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from sgmatte import zoo
+from sgmatte.checkpoint import checkpoint
 from sgmatte.errors import DataError
 from sgmatte.photo import write_image
 from sgmatte.train.curves import write_curves
@@ -75,6 +77,17 @@ def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor]
                 average.copy_(value)  # counters of batch norms
 
     return update
+
+
+def begin_at(network: nn.Module, start: Path) -> None:
+    """Fill `network` with the last weights, not their average, of the run in folder `start`, or with those of a file.
+
+    Raises:
+        WeightError: `start` holds no checkpoint, or one of another network.
+    """
+    state = checkpoint(start / "checkpoint.pt")["model"] if start.is_dir() else zoo.state(start)
+    zoo.check_fit(f"{start} does not fit {type(network).__name__}", state, network.state_dict())
+    network.load_state_dict(state)
 
 
 class _Taught(nn.Module):
@@ -221,16 +234,16 @@ def _resume(
     folder: Path, recipe: Recipe, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
 ) -> int:
     """Restore the last checkpoint and return the step to go on with; 0 where there is none."""
-    checkpoint = folder / "checkpoint.pt"
-    if not checkpoint.exists():
+    last = folder / "checkpoint.pt"
+    if not last.exists():
         return 0
     before = json.loads((folder / "recipe.json").read_text())
     decides = ("steps", "batch", "lr", "seed")  # a longer log interval is no reason to refuse
     now = asdict(recipe)
     changed = [f"{key} {before[key]} -> {now[key]}" for key in decides if before[key] != now[key]]
     if changed:
-        raise DataError(f"{checkpoint} comes from another recipe ({', '.join(changed)}); choose an empty folder")
-    state = torch.load(checkpoint, weights_only=True)
+        raise DataError(f"{last} comes from another recipe ({', '.join(changed)}); choose an empty folder")
+    state = checkpoint(last)
     model.load_state_dict(state["model"])
     average.load_state_dict(state["average"])
     optimizer.load_state_dict(state["optimizer"])

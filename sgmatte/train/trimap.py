@@ -17,7 +17,7 @@ from sgmatte.bench.trimap import mean_scores, trimap_scores
 from sgmatte.nn.deeplab import DeepLab, LiteBackbone
 from sgmatte.nn.efficientnet import EfficientNetLite0
 from sgmatte.train.data import Sample, image_files, read_rgb
-from sgmatte.train.loop import Observe, Recipe, fit
+from sgmatte.train.loop import Observe, Recipe, begin_at, fit
 from sgmatte.train.views import CACHED_SIDE, Portrait, Views, portraits
 from sgmatte.trimap import FOREGROUND, TrimapNetwork, whole
 
@@ -63,8 +63,8 @@ def trained_trimap(
         side: longest side of a photo in the network; views are a little smaller, so that a photo is seen whole or cut.
         band: how far the unknown band reaches past soft alpha, as a share of the photo's longest side. A narrow one
             keeps the unknown logit on the soft pixels themselves; the bias then widens it where the network hesitates.
-        start: folder of an earlier run whose last weights, not their average, this one goes on from; without it the
-            backbone starts from ImageNet and the head from nothing.
+        start: folder of an earlier run, or a weight file, that this one goes on from; without it the backbone starts
+            from ImageNet and the head from nothing.
         thaw: train the backbone's depthwise convolutions too.
 
     Raises:
@@ -80,7 +80,7 @@ def trained_trimap(
     freeze(backbone.features, depthwise=not thaw)
     network = DeepLab(backbone)
     if start:
-        network.load_state_dict(torch.load(start / "checkpoint.pt", weights_only=True)["model"])
+        begin_at(network, start)
 
     def validate(model: nn.Module) -> Mapping[str, float]:
         found = answers(TrimapNetwork(model, side), held_out, device)

@@ -13,6 +13,10 @@ from sgmatte.cli.training import watched_training
 
 app = typer.Typer()
 
+Start = Annotated[
+    Path | None, typer.Option(help="--run folder or weights of an earlier training to go on from.", show_default=False)
+]
+
 
 def _cutout_lines(done: int, total: int) -> None:
     """Cutting out a thousand portraits takes minutes; a cached one takes none."""
@@ -88,7 +92,7 @@ def gca(
     zoom: Annotated[float, typer.Option(help="Crops cover up to this many times --size, scaled down.", min=1)] = 1.9,
     band: Annotated[float, typer.Option(help="Widest trimap band beside the boundary, in pixels.", min=5)] = 40,
     cache: Annotated[Path | None, typer.Option(help="Folder for cut-out foregrounds; default inside --run.")] = None,
-    start: Annotated[Path | None, typer.Option(help="--run folder of an earlier training to go on from.")] = None,
+    start: Start = None,
     workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 1,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
@@ -147,7 +151,7 @@ def alphagan(
         Literal["bf16", "fp32"], typer.Option(help="Of convolutions; weights and losses are float32.")
     ] = "bf16",
     cache: Annotated[Path | None, typer.Option(help="Folder for cut-out foregrounds; default inside --run.")] = None,
-    start: Annotated[Path | None, typer.Option(help="--run folder of an earlier training to go on from.")] = None,
+    start: Start = None,
     workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 1,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
@@ -197,9 +201,7 @@ def trimap(
     run: RunFolder,
     backgrounds: Annotated[Path | None, typer.Option(help="Photos without people, to place some portraits on.")] = None,
     out: WeightsOut = Path("deeplab-portrait.safetensors"),
-    start: Annotated[
-        Path | None, typer.Option(help="--run folder of an earlier training to go on from, instead of ImageNet.")
-    ] = None,
+    start: Start = None,
     steps: int = 2000,
     batch: int = 8,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
