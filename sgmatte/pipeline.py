@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sgmatte import __version__, zoo
 from sgmatte.device import Device, peak_memory_mb
+from sgmatte.enhance.critics import Judge, chosen_critic
 from sgmatte.enhance.losses import LossWeights
 from sgmatte.enhance.optimise import Enhancement, Optimisation, enhanced, working_scene
 from sgmatte.face import Quad, chosen_face, crop_of, detected_faces, ffhq_quad
@@ -28,7 +29,6 @@ from sgmatte.latents import Latents, Origin, checked_latents, latent_file
 from sgmatte.masks import read_trimap, write_trimap
 from sgmatte.matte import MattingModel, matting_model
 from sgmatte.metrics import psnr
-from sgmatte.nn.critic import Critic, critic_model
 from sgmatte.nn.encoder import Encoder, encoder_model
 from sgmatte.nn.perceptual import PerceptualDistance, perceptual_distance
 from sgmatte.photo import MAX_PIXELS, Photo, read_photo, write_image, write_json
@@ -55,6 +55,7 @@ class Settings:
     latents: Path | None = None  # a latent file, or a folder of them, in place of the inversion
     whole: bool = False  # invert the whole photo, as the paper does, instead of an aligned face crop
     perceptual: str = "auto"
+    critic: str = "composite"  # of the adversarial loss, or the file of an AlphaGAN's discriminator
     backgrounds: Path | None = None  # photos for the composites of the adversarial loss; without them they are made up
     optimisation: Optimisation = field(default_factory=Optimisation)
     weights: LossWeights = field(default_factory=LossWeights)
@@ -89,8 +90,8 @@ class Networks:
         return perceptual_distance(self.settings.perceptual, self.device.torch)
 
     @cached_property
-    def critic(self) -> Critic:
-        return critic_model(self.device.torch)
+    def critic(self) -> Judge:
+        return chosen_critic(self.settings.critic, self.device.torch)
 
 
 @dataclass(frozen=True)

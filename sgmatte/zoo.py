@@ -40,6 +40,7 @@ __all__ = [
     "records",
     "save_weights",
     "state",
+    "stored_config",
     "tensors",
     "used",
 ]
@@ -206,8 +207,13 @@ def state(file: Path) -> dict[str, Tensor]:
 
 def config(name: str) -> dict[str, Any]:
     """The architecture settings stored in a safetensors weight, e.g. {"width": 0.5}; {} where there are none."""
-    with _opened(path(name)) as file:
-        return dict(json.loads((file.metadata() or {}).get("config", "{}")))
+    return stored_config(path(name))
+
+
+def stored_config(file: Path) -> dict[str, Any]:
+    """The same, of a file that need be in no manifest."""
+    with _opened(file) as opened:
+        return dict(json.loads((opened.metadata() or {}).get("config", "{}")))
 
 
 @contextmanager

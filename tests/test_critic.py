@@ -11,8 +11,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import default_collate
 
+from sgmatte import zoo
 from sgmatte.enhance.backgrounds import background, synthetic_background
-from sgmatte.errors import DataError
+from sgmatte.enhance.critics import chosen_critic
+from sgmatte.errors import DataError, UsageError, WeightError
+from sgmatte.nn.alphagan import PatchDiscriminator
 from sgmatte.nn.critic import Critic, untrained_critic
 from sgmatte.train.composites import Foregrounds
 from sgmatte.train.critic import DAMAGES, VerdictSampler, damage_map, damaged, losses
@@ -47,6 +50,26 @@ def test_one_verdict_for_each_whole_16_pixels() -> None:
     critic = Critic().eval()
     with torch.no_grad():
         assert critic(torch.rand(2, 3, 70, 96)).shape == (2, 1, 4, 6)
+
+
+def test_an_alphagan_discriminator_judges_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained = PatchDiscriminator(0.125).eval()
+    zoo.save_weights(tmp_path / "d.safetensors", trained.state_dict(), trained.config, fp16=False)
+    judge = chosen_critic(str(tmp_path / "d.safetensors"), torch.device("cpu"))
+    placed, trimap = torch.rand(1, 3, 64, 80, requires_grad=True), torch.randint(0, 3, (1, 1, 64, 80))
+    torch.testing.assert_close(judge(placed, trimap), trained(placed, trimap))
+    assert torch.autograd.grad(judge(placed, trimap).sum(), placed)[0].abs().sum() > 0
+
+
+def test_what_is_no_critic_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--critic is 'composite' or a discriminator's file"):
+        chosen_critic("nobody", torch.device("cpu"))
+    for name, config in (("none", {}), ("huge", {"width": 1e6}), ("odd", {"width": 0.25})):
+        file = tmp_path / f"{name}.safetensors"
+        zoo.save_weights(file, PatchDiscriminator(0.125).state_dict(), config)
+        with pytest.raises(WeightError, match=f"{name}.safetensors"):
+            chosen_critic(str(file), torch.device("cpu"))
 
 
 def test_training_leaves_the_trunk_alone() -> None:

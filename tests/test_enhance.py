@@ -78,7 +78,9 @@ class Start:
 def judges() -> SimpleNamespace:
     critic = torch.nn.Conv2d(3, 1, 4, stride=4).requires_grad_(False)
     torch.nn.init.normal_(critic.weight, std=0.3, generator=torch.Generator().manual_seed(0))
-    return SimpleNamespace(trimap=Brightness(), matting=Threshold(), critic=critic, perceptual=Pooled())
+    return SimpleNamespace(
+        trimap=Brightness(), matting=Threshold(), critic=lambda placed, trimap: critic(placed), perceptual=Pooled()
+    )
 
 
 @pytest.fixture

@@ -59,6 +59,13 @@ def enhance(
     pixel_weight: Annotated[float, weight("Mean squared error to the photo.")] = 10.0,
     perceptual_weight: Annotated[float, weight("Perceptual distance to the photo.")] = 1.0,
     adversarial_weight: Annotated[float, weight("A: what the critic holds against the composite.")] = 1.0,
+    critic: Annotated[
+        str,
+        typer.Option(
+            help="What judges composites: composite, or a discriminator's file from `sgmatte train alphagan`.",
+            rich_help_panel=LOSSES,
+        ),
+    ] = "composite",
     backgrounds: Annotated[
         Path | None,
         typer.Option(help="Photos for the critic's composites; made up without it.", rich_help_panel=LOSSES),
@@ -103,6 +110,7 @@ def enhance(
         latents=latents,
         whole=whole,
         perceptual=perceptual,
+        critic=critic,
         backgrounds=backgrounds,
         optimisation=Optimisation(variables=optimise, paste=paste, steps=steps, rate=rate),
         weights=LossWeights(

@@ -23,6 +23,7 @@ from sgmatte.face import Placement, Quad, crop_of
 from sgmatte.foreground import composite, estimated_foreground
 
 if TYPE_CHECKING:
+    from sgmatte.enhance.critics import Judge
     from sgmatte.invert import Inversion
     from sgmatte.matte import MattingModel
     from sgmatte.nn.perceptual import PerceptualDistance
@@ -53,7 +54,7 @@ class Judges(Protocol):
     @property
     def matting(self) -> MattingModel: ...
     @property
-    def critic(self) -> torch.nn.Module: ...
+    def critic(self) -> Judge: ...
     @property
     def perceptual(self) -> PerceptualDistance: ...
 
@@ -209,7 +210,8 @@ def enhanced(
             # half the time of a step is spent here, and a direction to move in needs no more digits than bfloat16 has
             with torch.autocast(photo.device.type, torch.bfloat16, enabled=fast_in_bf16(photo.device)):
                 alpha = judges.matting(scene.part(photo), trimap).float()
-            terms["adversarial"] = adversarial(judges.critic(composite(alpha, scene.foreground, scene.background)))
+            placed = composite(alpha, scene.foreground, scene.background)
+            terms["adversarial"] = adversarial(judges.critic(placed, trimap))
         return terms
 
     w_plus = inversion.w_plus.detach().clone().requires_grad_(settings.variables != "noise")
