@@ -8,6 +8,7 @@ from conftest import disc_alpha
 from typer.testing import CliRunner
 
 from sgmatte.bench.matte import BAND_RADIUS, Contestant, mean_scores, problems
+from sgmatte.bench.peers import chosen_peer
 from sgmatte.cli.app import app
 from sgmatte.errors import DataError, TrimapError, UsageError, WeightError
 from sgmatte.foreground import composite
@@ -218,3 +219,8 @@ def test_without_backgrounds_the_portraits_are_the_problems(data):
     assert sorted(p.name for p in found) == ["0", "1", "2"]
     for problem in found:
         assert torch.equal(problem.image, read_photo(data / "portraits" / "image" / f"{problem.name}.png").image)
+
+
+def test_an_unknown_peer_lists_the_known_ones():
+    with pytest.raises(UsageError, match="unknown peer 'nobody'; choose one of mediapipe"):
+        chosen_peer("nobody")

@@ -49,3 +49,14 @@ def mediapipe() -> MattingModel:
 
 
 PEERS: dict[str, Callable[[], MattingModel]] = {"mediapipe": mediapipe}
+
+
+def chosen_peer(name: str) -> MattingModel:
+    """The peer of this name.
+
+    Raises:
+        UsageError: there is none, or its package is not installed.
+    """
+    if name not in PEERS:
+        raise UsageError(f"unknown peer '{name}'; choose one of {', '.join(PEERS)}")
+    return PEERS[name]()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -15,8 +15,6 @@ from sgmatte.cli import options
 from sgmatte.cli.messages import Screen
 
 app = typer.Typer()
-
-Peer = Literal["mediapipe"]
 
 
 @app.command()
@@ -98,7 +96,7 @@ def matte(
     model: Annotated[list[str], typer.Option(help="A matting model; may be repeated.")] = ["gca", "closed-form"],  # noqa: B006
     count: Annotated[int, typer.Option("-n", help="Pictures.", min=1)] = 100,
     own_trimap: Annotated[bool, typer.Option("--own-trimap", help="Also matte with the predicted trimap.")] = False,
-    peer: Annotated[list[Peer], typer.Option(help="Another package's cut-out, which needs no trimap.")] = [],  # noqa: B006
+    peer: Annotated[list[str], typer.Option(help="mediapipe, which needs no trimap; may be repeated.")] = [],  # noqa: B006
     seed: options.Seed = 0,
     device: options.DeviceChoice = "auto",
     quiet: options.Quiet = False,
@@ -111,7 +109,7 @@ def matte(
     Example: sgmatte bench matte --data portraits/dev --backgrounds backgrounds
     """
     from sgmatte.bench.matte import Contestant, mean_scores
-    from sgmatte.bench.peers import PEERS
+    from sgmatte.bench.peers import chosen_peer
     from sgmatte.device import chosen_device
     from sgmatte.matte import matting_model
     from sgmatte.train.data import PortraitFolder
@@ -123,7 +121,7 @@ def matte(
     if own_trimap:
         trimap = trimap_model(chosen.torch).trimap
         contestants += [Contestant(f"{each.name}, own trimap", each, trimap) for each in models]
-    contestants += [Contestant(name, PEERS[name]()) for name in peer]
+    contestants += [Contestant(name, chosen_peer(name)) for name in peer]
     screen.device(chosen)
     with screen.progress() as observe:
         scores = mean_scores(
