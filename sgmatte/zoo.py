@@ -211,9 +211,17 @@ def config(name: str) -> dict[str, Any]:
 
 
 def stored_config(file: Path) -> dict[str, Any]:
-    """The same, of a file that need be in no manifest."""
+    """The same, of a file that need be in no manifest.
+
+    Raises:
+        WeightError: it is no safetensors file, or its settings cannot be read.
+    """
     with _opened(file) as opened:
-        return dict(json.loads((opened.metadata() or {}).get("config", "{}")))
+        text = (opened.metadata() or {}).get("config", "{}")
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WeightError(f"{file}: its settings cannot be read ({error})") from error
 
 
 @contextmanager
@@ -225,6 +233,8 @@ def _opened(file: Path) -> Iterator[Any]:
             yield opened
     except SafetensorError as error:
         raise WeightError(f"{file}: not a readable safetensors file ({error})") from error
+    except OSError as error:
+        raise WeightError(f"{file}: {error.strerror or 'no such file'}") from error
 
 
 def load_into(module: Module, name: str) -> Module:

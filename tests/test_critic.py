@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import save_file
 from torch.utils.data import default_collate
 
 from sgmatte import zoo
@@ -65,6 +66,9 @@ def test_an_alphagan_discriminator_judges_too(tmp_path: Path) -> None:
 def test_what_is_no_critic_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--critic is 'composite' or a discriminator's file"):
         chosen_critic("nobody", torch.device("cpu"))
+    save_file({"a": torch.ones(1)}, tmp_path / "broken.safetensors", metadata={"config": "{no json"})
+    with pytest.raises(WeightError, match=r"broken\.safetensors: its settings cannot be read"):
+        chosen_critic(str(tmp_path / "broken.safetensors"), torch.device("cpu"))
     for name, config in (("none", {}), ("huge", {"width": 1e6}), ("odd", {"width": 0.25})):
         file = tmp_path / f"{name}.safetensors"
         zoo.save_weights(file, PatchDiscriminator(0.125).state_dict(), config)

@@ -96,5 +96,6 @@ def test_training_begins_where_a_run_or_a_weight_file_ended(tmp_path):
             torch.testing.assert_close(value, last[key], rtol=1e-3, atol=1e-4)  # files hold half precision
     with pytest.raises(WeightError, match=r"last\.safetensors does not fit Linear"):
         begin_at(nn.Linear(4, 8), tmp_path / "last.safetensors")
-    with pytest.raises(WeightError, match=r"checkpoint\.pt"):
-        begin_at(network(), tmp_path)
+    for nothing, named in ((tmp_path, r"checkpoint\.pt"), (tmp_path / "none.safetensors", r"none\.safetensors")):
+        with pytest.raises(WeightError, match=named):
+            begin_at(network(), nothing)

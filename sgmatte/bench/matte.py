@@ -76,7 +76,7 @@ def problems(portraits: PortraitFolder, backgrounds: Path | None, count: int, se
     order = np.random.default_rng(seed).permutation(len(photos))
     for number in range(count):
         again, k = number // len(photos), int(order[number % len(photos)])
-        rng = np.random.default_rng((seed, k, again) if again else (seed, k))
+        rng = np.random.default_rng((seed, k, again))
         alpha = read_grey(alphas[photos[k].stem]) / np.float32(255)
         photo = read_rgb(photos[k]) / np.float32(255)
         if rooms is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from sgmatte.errors import UsageError
 from sgmatte.matte import MattingModel
 
-MEDIAPIPE = "mediapipe==0.10.21"  # the last line of releases that brings the model in the wheel
+MEDIAPIPE = "mediapipe==0.10.21"  # has the model in its wheel
 
 
 class Peer:

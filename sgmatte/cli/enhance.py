@@ -123,6 +123,8 @@ def enhance(
     screen.note(f"generator: {name} at {pixels} px")
     fetch_once(GENERATORS[name].weight, screen)
     networks = Networks(settings, chosen)
+    if adversarial_weight:
+        networks.critic  # noqa: B018, a file that is none is told now, not after an inversion
 
     def work(photo: Path, observe: Observe) -> dict[str, Any]:
         result = enhance_photo(photo, networks, observe)

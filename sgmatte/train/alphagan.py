@@ -101,8 +101,8 @@ def trained_alphagan(
     """Generator and discriminator trained on people of `portraits` over the unreserved photos of `backgrounds`, both
     averaged, in eval mode; no discriminator where the GAN loss weighs nothing.
 
-    The other arguments are those of `trained_gca`; with the folder of an earlier run as
-    `start`, both networks go on; with a weight file, the generator does, and meets a new discriminator.
+    The other arguments are those of `trained_gca`; with the folder of an earlier run as `start`, both networks go on;
+    with a weight file, the generator does, and meets a new discriminator.
 
     Raises:
         DataError: a folder lacks images or alphas, or `folder` holds a checkpoint of another recipe.
