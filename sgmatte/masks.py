@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sgmatte.errors import PhotoError, TrimapError
 from sgmatte.photo import MAX_PIXELS, opened_image, rgb_pixels, upright, without_alpha, write_image
-from sgmatte.trimap import band_trimap
+from sgmatte.trimaps import band_trimap
 
 TRIMAP_LEVELS = (0, 128, 255)
 BLACK, WHITE = 24, 231  # how far a level may be off and still mean black or white

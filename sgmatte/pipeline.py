@@ -18,22 +18,22 @@ from torch import Tensor
 
 from sgmatte import __version__, zoo
 from sgmatte.device import Device, peak_memory_mb
-from sgmatte.enhance.critics import Judge, chosen_critic
-from sgmatte.enhance.losses import LossWeights
-from sgmatte.enhance.optimise import Enhancement, Optimisation, enhanced, working_scene
+from sgmatte.enhancement.critics import Judge, chosen_critic
+from sgmatte.enhancement.losses import LossWeights
+from sgmatte.enhancement.optimise import Enhancement, Optimisation, enhanced, working_scene
 from sgmatte.face import Quad, chosen_face, crop_of, detected_faces, ffhq_quad
 from sgmatte.foreground import estimated_foreground
 from sgmatte.generator import Generator, chosen_generator, load_generator, weight_hashes
-from sgmatte.invert import Inversion, inversion_at, inverted
+from sgmatte.inversion import Inversion, inversion_at, inverted
 from sgmatte.latents import Latents, Origin, checked_latents, latent_file
 from sgmatte.masks import read_trimap, write_trimap
-from sgmatte.matte import MattingModel, matting_model
+from sgmatte.matting import MattingModel, matting_model
 from sgmatte.metrics import psnr
 from sgmatte.nn.encoder import Encoder, encoder_model
 from sgmatte.nn.perceptual import PerceptualDistance, perceptual_distance
 from sgmatte.photo import MAX_PIXELS, Photo, read_photo, write_image, write_json
 from sgmatte.preview import preview_image
-from sgmatte.trimap import TrimapNetwork, entropy, trimap_model
+from sgmatte.trimaps import TrimapNetwork, entropy, trimap_model
 
 Observe = Callable[[str, int, int], None]
 """Called as (stage, done, total) while a photo is worked on."""

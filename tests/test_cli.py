@@ -146,8 +146,8 @@ def test_version(run: Run) -> None:
 
 
 def test_defaults_are_those_of_the_library() -> None:
-    from sgmatte.enhance.losses import LossWeights
-    from sgmatte.enhance.optimise import Optimisation
+    from sgmatte.enhancement.losses import LossWeights
+    from sgmatte.enhancement.optimise import Optimisation
 
     given = {name: p.default for name, p in inspect.signature(enhance.enhance).parameters.items()}
     weights = dataclasses.asdict(LossWeights())

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch.utils.data import default_collate
 
 from sgmatte import zoo
-from sgmatte.enhance.backgrounds import background, synthetic_background
-from sgmatte.enhance.critics import chosen_critic
+from sgmatte.enhancement.backgrounds import background, synthetic_background
+from sgmatte.enhancement.critics import chosen_critic
 from sgmatte.errors import DataError, UsageError, WeightError
 from sgmatte.nn.alphagan import PatchDiscriminator
 from sgmatte.nn.critic import Critic, untrained_critic

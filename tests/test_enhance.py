@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgmatte.enhance.losses import LossWeights, pixel_distance, trimap_entropy
-from sgmatte.enhance.optimise import (
+from sgmatte.enhancement.losses import LossWeights, pixel_distance, trimap_entropy
+from sgmatte.enhancement.optimise import (
     SURROUNDINGS,
     WORKING_PIXELS,
     Optimisation,

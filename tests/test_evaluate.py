@@ -16,7 +16,7 @@ from PIL import Image
 from sgmatte import metrics
 from sgmatte.cli.app import main
 from sgmatte.errors import DataError, UsageError
-from sgmatte.evaluate import error_colours, evaluation, files_at, material, mean_evaluation, worst_picture
+from sgmatte.evaluation import error_colours, evaluation, files_at, material, mean_evaluation, worst_picture
 from sgmatte.masks import read_alpha, read_trimap
 
 Run = Callable[..., tuple[int, str, str]]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from sgmatte.errors import UsageError
 from sgmatte.generator import MobileGenerator
-from sgmatte.invert import Schedule, Stage, inverted, pixel_distance
+from sgmatte.inversion import Schedule, Stage, inverted, pixel_distance
 from sgmatte.nn.mobilestylegan import Config, Head, Mapping, Synthesis
 from sgmatte.nn.perceptual import PerceptualDistance
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from sgmatte.enhance.losses import LossWeights, adversarial, perceptual, pixel_distance, trimap_entropy
+from sgmatte.enhancement.losses import LossWeights, adversarial, perceptual, pixel_distance, trimap_entropy
 
 
 def test_entropy_is_shannons_mean_over_pixels() -> None:

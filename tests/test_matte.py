@@ -12,13 +12,13 @@ from sgmatte.bench.peers import chosen_peer
 from sgmatte.cli.app import app
 from sgmatte.errors import DataError, TrimapError, UsageError, WeightError
 from sgmatte.foreground import composite
-from sgmatte.matte import matting_model, matting_models, pasted
-from sgmatte.matte import models as registry
-from sgmatte.matte.networks import NetworkMatting, reflected
+from sgmatte.matting import matting_model, matting_models, pasted
+from sgmatte.matting import models as registry
+from sgmatte.matting.networks import NetworkMatting, reflected
 from sgmatte.nn.gca import GCA, STRIDE
 from sgmatte.photo import read_photo
 from sgmatte.train.data import PortraitFolder
-from sgmatte.trimap import band_trimap
+from sgmatte.trimaps import band_trimap
 
 
 @pytest.fixture(scope="module")

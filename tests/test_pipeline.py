@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 from skimage import data
 
-from sgmatte import invert, pipeline, zoo
+from sgmatte import inversion, pipeline, zoo
 from sgmatte.device import chosen_device
-from sgmatte.enhance.optimise import Optimisation
+from sgmatte.enhancement.optimise import Optimisation
 from sgmatte.errors import DataError, NoFaceError
 from sgmatte.generator import StyleGAN2Generator
-from sgmatte.invert import Stage
+from sgmatte.inversion import Stage
 from sgmatte.latents import SUFFIX, read_latents, write_latents
 from sgmatte.nn.stylegan2 import Generator, StyledConv
 from sgmatte.photo import read_photo
 from sgmatte.pipeline import Networks, Settings, enhance_photo, invert_photo, matte_photo, write_enhanced
-from sgmatte.trimap import TrimapNetwork, trimap_model
+from sgmatte.trimaps import TrimapNetwork, trimap_model
 
 
 class Small(Networks):
@@ -53,8 +53,8 @@ def loaded():
 
 @pytest.fixture
 def networks(loaded, monkeypatch):
-    quick = partial(invert.Schedule, w_plus=Stage(3, 0.3), noise=Stage(2, 0.1, 0.06))
-    monkeypatch.setattr(invert, "Schedule", quick)
+    quick = partial(inversion.Schedule, w_plus=Stage(3, 0.3), noise=Stage(2, 0.1, 0.06))
+    monkeypatch.setattr(inversion, "Schedule", quick)
     monkeypatch.setattr(zoo, "_used", {"gca.portrait"})  # other tests open weights of manifests of their own
     monkeypatch.setattr(pipeline, "weight_hashes", lambda name, size: {"small": f"{name} {size}"})
 

@@ -5,11 +5,11 @@ import torch
 from conftest import disc_alpha
 from skimage.data import astronaut
 
-from sgmatte.matte import matting_model, networks, tiles
-from sgmatte.matte.tiles import Box, boxes, tiled_alpha
+from sgmatte.matting import matting_model, networks, tiles
+from sgmatte.matting.tiles import Box, boxes, tiled_alpha
 from sgmatte.nn import gca
 from sgmatte.nn.gca import GCA
-from sgmatte.trimap import UNKNOWN, band_trimap
+from sgmatte.trimaps import UNKNOWN, band_trimap
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import torch
 
 from sgmatte.bench.trimap import mean_scores, trimap_scores
 from sgmatte.train.trimap import chosen_bias, losses
-from sgmatte.trimap import (
+from sgmatte.trimaps import (
     BACKGROUND,
     FOREGROUND,
     UNKNOWN,

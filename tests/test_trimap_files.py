@@ -13,7 +13,7 @@ from PIL import Image
 from sgmatte.cli.app import main
 from sgmatte.errors import PhotoError, TrimapError
 from sgmatte.masks import read_alpha, read_trimap, write_trimap
-from sgmatte.trimap import band_trimap
+from sgmatte.trimaps import band_trimap
 
 H, W = 40, 56
 SIZE = (H, W)

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from sgmatte.train.views import Views, photographed, portrait
-from sgmatte.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN
 
 VIEW = (64, 56)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sgmatte.face import chosen_face, crop_of, detected_faces, ffhq_quad
 from sgmatte.generator import Generator
-from sgmatte.invert import inverted
+from sgmatte.inversion import inverted
 from sgmatte.nn.encoder import Encoder
 from sgmatte.nn.perceptual import PerceptualDistance
 from sgmatte.photo import read_photo

@@ -15,10 +15,10 @@ from torch import Tensor
 from sgmatte import metrics
 from sgmatte.errors import DataError
 from sgmatte.foreground import composite, foreground_colours
-from sgmatte.matte import MattingModel
+from sgmatte.matting import MattingModel
 from sgmatte.train.composites import reserved_backgrounds
 from sgmatte.train.data import PortraitFolder, read_grey, read_rgb
-from sgmatte.trimap import UNKNOWN, band_trimap
+from sgmatte.trimaps import UNKNOWN, band_trimap
 
 BAND_RADIUS = 12  # pixels: the trimap's certain regions are the alpha's, eroded by a 25x25 ellipse
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sgmatte.train.data import PortraitFolder, read_grey, read_rgb
-from sgmatte.trimap import BACKGROUND, FOREGROUND, UNKNOWN, TrimapNetwork
+from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN, TrimapNetwork
 
 Observe = Callable[[int, int], None]
 SOFT = (0.05, 0.95)  # alpha between these is soft and has to be unknown

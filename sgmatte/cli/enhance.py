@@ -95,8 +95,8 @@ def enhance(
 
     chosen = chosen_device(device)  # before the heavier imports: it may refuse
 
-    from sgmatte.enhance.losses import LossWeights
-    from sgmatte.enhance.optimise import Optimisation
+    from sgmatte.enhancement.losses import LossWeights
+    from sgmatte.enhancement.optimise import Optimisation
     from sgmatte.generator import GENERATORS, chosen_generator
     from sgmatte.pipeline import Networks, Settings, enhance_photo, write_enhanced
 

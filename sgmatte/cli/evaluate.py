@@ -14,7 +14,7 @@ from sgmatte.errors import SgmatteError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sgmatte.evaluate import Evaluation
+    from sgmatte.evaluation import Evaluation
 
 
 def evaluate(
@@ -44,7 +44,7 @@ def evaluate(
 
     Example: sgmatte evaluate predictions truth --trimap trimaps --csv errors.csv --worst worst.png
     """
-    from sgmatte.evaluate import evaluation, material, mean_evaluation, worst_picture
+    from sgmatte.evaluation import evaluation, material, mean_evaluation, worst_picture
     from sgmatte.photo import write_image
 
     screen = Screen(quiet, json)

@@ -9,7 +9,7 @@ import typer
 
 
 def _model_names() -> list[str]:
-    from sgmatte.matte import matting_models
+    from sgmatte.matting import matting_models
 
     return list(matting_models())
 
@@ -18,7 +18,7 @@ def _listed_models(name: str) -> str:
     """`name`, unless it asks for a list of the models, which ends the command."""
     if name != "list":
         return name
-    from sgmatte.matte.models import description, matting_models
+    from sgmatte.matting.models import description, matting_models
 
     found = matting_models()
     width = max(map(len, found))

@@ -178,7 +178,7 @@ def random_trimap(alpha: Pixels, rng: np.random.Generator, scale: float = 1.0, w
     """Classes 0, 1, 2 (int64), the soft band widened by 5 to `widest` pixels, times `scale`, on either side.
 
     Half of the bands vary in width along the boundary, as drawn or predicted trimaps do; half count every alpha between
-    0 and 1 as soft, as `trimap.band_trimap` does, the others only what an eye would call so.
+    0 and 1 as soft, as `trimaps.band_trimap` does, the others only what an eye would call so.
     """
     low, high = SOFT if rng.random() < 0.5 else (1.5 / 255, 253.5 / 255)
     inside, outside = (np.exp(rng.uniform(np.log(5), np.log(widest), 2)) * scale).astype(np.float32)

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
 
-from sgmatte.enhance.backgrounds import synthetic_background
+from sgmatte.enhancement.backgrounds import synthetic_background
 from sgmatte.nn.critic import Critic, untrained_critic
 from sgmatte.train.composites import (
     CompositeSampler,

@@ -19,7 +19,7 @@ from sgmatte.nn.efficientnet import EfficientNetLite0
 from sgmatte.train.data import Sample, image_files, read_rgb
 from sgmatte.train.loop import Observe, Recipe, begin_at, fit
 from sgmatte.train.views import CACHED_SIDE, Portrait, Views, portraits
-from sgmatte.trimap import FOREGROUND, TrimapNetwork, whole
+from sgmatte.trimaps import FOREGROUND, TrimapNetwork, whole
 
 HELD_OUT = 16  # every 16th portrait is kept for validation and for choosing the decision rule
 WIDEST = 0.145  # share of a held-out portrait, on average, that the unknown band may take

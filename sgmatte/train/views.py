@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from sgmatte.errors import DataError
 from sgmatte.train.data import PortraitFolder, Sample, read_grey, read_rgb
 from sgmatte.train.loop import Observe
-from sgmatte.trimap import band_trimap
+from sgmatte.trimaps import band_trimap
 
 CACHED_SIDE = 512  # longest side that decoded photos are kept at: 1,280 portraits take 1.3 GB
 

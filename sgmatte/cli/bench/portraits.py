@@ -66,7 +66,7 @@ def trimap(
     from sgmatte.bench.trimap import mean_scores, portrait_scores
     from sgmatte.device import chosen_device
     from sgmatte.train.data import PortraitFolder
-    from sgmatte.trimap import trimap_model
+    from sgmatte.trimaps import trimap_model
 
     screen, chosen = Screen(quiet, json), chosen_device(device)
     screen.device(chosen)
@@ -111,9 +111,9 @@ def matte(
     from sgmatte.bench.matte import Contestant, mean_scores
     from sgmatte.bench.peers import chosen_peer
     from sgmatte.device import chosen_device
-    from sgmatte.matte import matting_model
+    from sgmatte.matting import matting_model
     from sgmatte.train.data import PortraitFolder
-    from sgmatte.trimap import trimap_model
+    from sgmatte.trimaps import trimap_model
 
     screen, chosen = Screen(quiet, json), chosen_device(device)
     models = [matting_model(name, chosen.torch) for name in model]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sgmatte.errors import TrimapError, UsageError
-from sgmatte.trimap import BACKGROUND, FOREGROUND
+from sgmatte.trimaps import BACKGROUND, FOREGROUND
 
 GROUP = "sgmatte.matting_models"
 """Entry points by which a package adds models: functions of a torch device that return one, frozen. The first line of

@@ -18,7 +18,7 @@ from sgmatte.errors import DataError, UsageError
 from sgmatte.masks import read_alpha, read_trimap
 from sgmatte.photo import MAX_PIXELS, read_photo
 from sgmatte.preview import contact_sheet
-from sgmatte.trimap import UNKNOWN
+from sgmatte.trimaps import UNKNOWN
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 OPAQUE = 0.5  # IoU compares the pixels that are at least half opaque

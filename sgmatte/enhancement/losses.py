@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgmatte.trimap import entropy
+from sgmatte.trimaps import entropy
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgmatte.device import fast_in_bf16
-from sgmatte.enhance.backgrounds import background
-from sgmatte.enhance.losses import LossWeights, adversarial, perceptual, pixel_distance, trimap_entropy
+from sgmatte.enhancement.backgrounds import background
+from sgmatte.enhancement.losses import LossWeights, adversarial, perceptual, pixel_distance, trimap_entropy
 from sgmatte.errors import UsageError
 from sgmatte.face import Placement, Quad, crop_of
 from sgmatte.foreground import composite, estimated_foreground
 
 if TYPE_CHECKING:
-    from sgmatte.enhance.critics import Judge
-    from sgmatte.invert import Inversion
-    from sgmatte.matte import MattingModel
+    from sgmatte.enhancement.critics import Judge
+    from sgmatte.inversion import Inversion
+    from sgmatte.matting import MattingModel
     from sgmatte.nn.perceptual import PerceptualDistance
-    from sgmatte.trimap import TrimapNetwork
+    from sgmatte.trimaps import TrimapNetwork
 
 VARIABLES = ("latent", "noise", "both")
 PASTES = ("residual", "full")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sgmatte.errors import TrimapError
-from sgmatte.matte.models import MattingModel, check_sizes, pasted
-from sgmatte.trimap import BACKGROUND, FOREGROUND
+from sgmatte.matting.models import MattingModel, check_sizes, pasted
+from sgmatte.trimaps import BACKGROUND, FOREGROUND
 
 Estimate = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Image (H, W, 3) and trimap (H, W) in [0, 1], float64 -> alpha (H, W)."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sgmatte.nn.gca import GCA, network_input
-from sgmatte.trimap import UNKNOWN
+from sgmatte.trimaps import UNKNOWN
 
 TILE = 1024  # pixels a side
 HALO = 128  # pixels around a tile; the fine layers see less than 100 on either way

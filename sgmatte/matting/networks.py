@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from sgmatte import zoo
 from sgmatte.device import fast_in_bf16
-from sgmatte.matte.models import MattingModel, check_sizes, pasted
-from sgmatte.matte.tiles import tiled_alpha
+from sgmatte.matting.models import MattingModel, check_sizes, pasted
+from sgmatte.matting.tiles import tiled_alpha
 from sgmatte.nn import alphagan as alphagan_network
 from sgmatte.nn import gca as gca_network
 

@@ -3,6 +3,6 @@
 `models` says what a matting model is and finds it by name, `networks` and `classical` hold sgmatte's own.
 """
 
-from sgmatte.matte.models import MattingModel, matting_model, matting_models, pasted
+from sgmatte.matting.models import MattingModel, matting_model, matting_models, pasted
 
 __all__ = ["MattingModel", "matting_model", "matting_models", "pasted"]
