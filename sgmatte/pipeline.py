@@ -33,7 +33,7 @@ from sgmatte.nn.encoder import Encoder, encoder_model
 from sgmatte.nn.perceptual import PerceptualDistance, perceptual_distance
 from sgmatte.photo import MAX_PIXELS, Photo, read_photo, write_image, write_json
 from sgmatte.preview import preview_image
-from sgmatte.trimaps import TrimapNetwork, entropy, trimap_model
+from sgmatte.trimaps import Confidence, TrimapNetwork, confidence, entropy, trimap_model
 
 Observe = Callable[[str, int, int], None]
 """Called as (stage, done, total) while a photo is worked on."""
@@ -102,6 +102,7 @@ class Matte:
     image: Tensor  # (1, 3, H, W) the photo itself, or what the enhancement made of it
     trimap: Tensor  # (1, 1, H, W) classes
     alpha: Tensor  # (1, 1, H, W)
+    confidence: Confidence  # of the trimap
 
     @cached_property
     def foreground(self) -> Tensor:
@@ -123,13 +124,13 @@ class Enhanced:
     report: dict[str, Any]
 
 
-def trimap_photo(path: Path, networks: Networks, observe: Observe = silent) -> tuple[Photo, Tensor]:
-    """Photo file -> the photo and its trimap's classes (1, 1, H, W)."""
+def trimap_photo(path: Path, networks: Networks, observe: Observe = silent) -> tuple[Photo, Tensor, Confidence]:
+    """Photo file -> the photo, its trimap's classes (1, 1, H, W), and how sure they are."""
     photo = read_photo(path, networks.settings.max_pixels)
     observe("trimap", 0, 1)
-    trimap = networks.trimap.trimap(photo.image.to(networks.device.torch)).cpu()
+    trimap, sure = networks.trimap.judged(photo.image.to(networks.device.torch))
     observe("trimap", 1, 1)
-    return photo, trimap
+    return photo, trimap.cpu(), sure
 
 
 def matte_photo(
@@ -259,12 +260,14 @@ def _matte(photo: Photo, image: Tensor, networks: Networks, observe: Observe, tr
     image = image.to(networks.device.torch)
     if trimap is None:
         observe("trimap", 0, 1)
-        trimap = networks.trimap.trimap(image)
+        trimap, sure = networks.trimap.judged(image)
+    else:
+        sure = confidence(trimap)
     observe("alpha", 0, 1)
     with torch.no_grad():
         alpha = networks.matting(image, trimap.to(image.device))
     observe("alpha", 1, 1)
-    return Matte(photo, image.cpu(), trimap.cpu(), alpha.cpu())
+    return Matte(photo, image.cpu(), trimap.cpu(), alpha.cpu(), sure)
 
 
 class _Clock:

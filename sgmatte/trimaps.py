@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,17 @@ from sgmatte.nn.deeplab import DeepLab
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
 SCALES = (2 / 3, 1, 3 / 2)  # of the working side, at each of which a photo and its mirror image are looked at
 MULTIPLE = 32  # the backbone's total stride
+ROWS = 512  # of logits whose entropy is computed at once: of a large photo all would take gigabytes
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How sure a trimap is: what it leaves open, and how much its network hesitated. Shares of pixels, in [0, 1]."""
+
+    background: float
+    unknown: float
+    foreground: float
+    entropy: float | None = None  # mean Shannon entropy in nats, at most ln 3; a trimap from a file has none
 
 
 class TrimapNetwork(nn.Module):
@@ -56,6 +69,13 @@ class TrimapNetwork(nn.Module):
         """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) int64 classes, by `mean_logits`."""
         return self.mean_logits(image).argmax(1, keepdim=True)
 
+    def judged(self, image: Tensor) -> tuple[Tensor, Confidence]:
+        """`trimap`, and how sure it is, for the same work."""
+        logits = self.mean_logits(image)
+        trimap = logits.argmax(1, keepdim=True)
+        doubt = sum(float(entropy(rows)) * rows.numel() for rows in logits.split(ROWS, 2)) / logits.numel()
+        return trimap, confidence(trimap, doubt)
+
     def _biased(self, small: Tensor) -> Tensor:
         """Logits at a quarter of the size of an image at a working size."""
         bias = small.new_tensor([0.0, self.unknown_bias, 0.0]).view(1, 3, 1, 1)
@@ -93,6 +113,12 @@ def entropy(logits: Tensor) -> Tensor:
     """Mean Shannon entropy over pixels, in nats: 0 for a trimap without doubt, at most ln 3. (N, 3, H, W) -> scalar."""
     log_probability = F.log_softmax(logits, dim=1)
     return -(log_probability.exp() * log_probability).sum(1).mean()
+
+
+def confidence(trimap: Tensor, entropy: float | None = None) -> Confidence:
+    """Of a trimap of classes, any shape, and of the entropy of the logits that it came from."""
+    background, unknown, foreground = (n / trimap.numel() for n in trimap.flatten().bincount(minlength=3).tolist())
+    return Confidence(background, unknown, foreground, entropy)
 
 
 def band_trimap(alpha: Tensor, radius: float) -> Tensor:

@@ -23,6 +23,7 @@ from sgmatte import __version__, photo, zoo
 from sgmatte.cli import enhance, options
 from sgmatte.cli.app import app, main
 from sgmatte.errors import NoFaceError, UsageError, WeightError
+from sgmatte.trimaps import Confidence, confidence
 
 Run = Callable[..., tuple[int, str, str]]
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -57,11 +58,15 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         observe("trimap", 0, 1)
         observe("alpha", 1, 1)
         grey = found.image.mean(1, keepdim=True)
-        return SimpleNamespace(photo=found, alpha=grey, cutout=torch.cat([found.image, grey], 1))
+        cutout, sure = torch.cat([found.image, grey], 1), confidence((grey * 2.99).long(), 0.1)
+        return SimpleNamespace(photo=found, alpha=grey, cutout=cutout, confidence=sure)
 
-    def trimap_photo(path: Path, networks: SimpleNamespace, observe: Callable) -> tuple[photo.Photo, torch.Tensor]:
+    def trimap_photo(
+        path: Path, networks: SimpleNamespace, observe: Callable
+    ) -> tuple[photo.Photo, torch.Tensor, Confidence]:
         found = photo.read_photo(path, networks.settings.max_pixels)
-        return found, (found.image.mean(1, keepdim=True) * 2.99).long()
+        classes = (found.image.mean(1, keepdim=True) * 2.99).long()
+        return found, classes, confidence(classes, 0.1)
 
     fake = SimpleNamespace(
         Settings=lambda **settings: SimpleNamespace(**settings),
@@ -218,6 +223,9 @@ def test_json_is_one_object_on_stdout(run: Run, photos: list[Path]) -> None:
     good, bad, _ = result["photos"]
     assert good["files"] == {kind: str(photos[0].with_name(f"a_{kind}.png")) for kind in ("alpha", "cutout")}
     assert good["size"] == [10, 20]
+    sure = good["confidence"]
+    assert sure["entropy"] == 0.1
+    assert sure["background"] + sure["unknown"] + sure["foreground"] == pytest.approx(1)
     assert "not an image" in bad["error"]
     with Image.open(good["files"]["cutout"]) as cutout:
         assert cutout.mode == "RGBA"

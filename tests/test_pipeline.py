@@ -21,7 +21,7 @@ from sgmatte.latents import SUFFIX, read_latents, write_latents
 from sgmatte.nn.stylegan2 import Generator, StyledConv
 from sgmatte.photo import read_photo
 from sgmatte.pipeline import Networks, Settings, enhance_photo, invert_photo, matte_photo, write_enhanced
-from sgmatte.trimaps import TrimapNetwork, trimap_model
+from sgmatte.trimaps import UNKNOWN, TrimapNetwork, trimap_model
 
 
 class Small(Networks):
@@ -106,6 +106,9 @@ def test_without_steps_the_photo_is_matted_as_it_is(networks, portrait):
     torch.testing.assert_close(enhanced.image, read_photo(portrait).image)
     torch.testing.assert_close(enhanced.matte.alpha, matte.alpha)
     assert enhanced.report["psnr"]["enhanced_photo"] is None
+    assert enhanced.matte.confidence == matte.confidence
+    assert matte.confidence.unknown == pytest.approx(float((matte.trimap == UNKNOWN).float().mean()))
+    assert 0 < matte.confidence.entropy < 1
 
 
 def test_enhancing_from_a_latent_file_is_enhancing(networks, portrait, tmp_path):

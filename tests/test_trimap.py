@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from sgmatte import trimaps
 from sgmatte.bench.trimap import mean_scores, trimap_scores
 from sgmatte.train.trimap import chosen_bias, losses
 from sgmatte.trimaps import (
@@ -162,6 +163,15 @@ def test_averaging_leaves_a_constant_answer_alone():
     network = TrimapNetwork(lambda x: torch.ones(len(x), 3, 4, 5) * torch.tensor([1.0, 2, 3]).view(1, 3, 1, 1), 64, 0.5)
     expected = torch.tensor([1.0, 2.5, 3]).view(1, 3, 1, 1).expand(2, 3, 20, 30)
     torch.testing.assert_close(network.mean_logits(torch.rand(2, 3, 20, 30)), expected)
+
+
+def test_a_trimap_knows_how_sure_it_is(bundled, astronaut, monkeypatch):
+    monkeypatch.setattr(trimaps, "ROWS", 100)  # the entropy of strips of any height is that of the whole
+    trimap, sure = bundled.judged(astronaut)
+    assert torch.equal(trimap, bundled.trimap(astronaut))
+    assert sure.entropy == pytest.approx(float(entropy(bundled.mean_logits(astronaut))), rel=1e-5)
+    shares = [float((trimap == k).float().mean()) for k in (B, U, F)]
+    assert [sure.background, sure.unknown, sure.foreground] == pytest.approx(shares)
 
 
 def test_entropys_gradient_reaches_every_part_of_the_image(bundled):

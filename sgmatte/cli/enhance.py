@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -133,6 +134,7 @@ def enhance(
             "files": {file.stem.rpartition("_")[2]: str(file) for file in files},
             "size": list(result.matte.photo.size),
             "notes": list(result.matte.photo.notes),
+            "confidence": asdict(result.matte.confidence),
             "report": result.report,
         }
 

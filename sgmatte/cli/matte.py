@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,6 +77,7 @@ def matte(
             "files": {kind: str(file) for kind, file in results[photo].items()},
             "size": list(result.photo.size),
             "model": model,
+            "confidence": asdict(result.confidence),
             "notes": list(result.photo.notes),
         }
 
@@ -109,15 +111,12 @@ def trimap(
     networks = Networks(Settings(max_pixels=max_pixels), chosen)
 
     def work(photo: Path, observe: Observe) -> dict[str, Any]:
-        read, classes = trimap_photo(photo, networks, observe)
-        counts = classes.flatten().bincount(minlength=3) / classes.numel()
+        read, classes, confidence = trimap_photo(photo, networks, observe)
         return {
             "files": {"trimap": str(write_trimap(results[photo]["trimap"], classes))},
             "size": list(read.size),
             "notes": list(read.notes),
-            "shares": dict(
-                zip(("background", "unknown", "foreground"), (round(float(c), 4) for c in counts), strict=True)
-            ),
+            "confidence": asdict(confidence),
         }
 
     each_photo(results, work, Screen(quiet, json), chosen)
