@@ -63,18 +63,28 @@ def read_trimap(
             mask in a trimap's place.
     """
     path = Path(path)
-    levels = _mask_levels(path, MAX_PIXELS, drawn=True)
+    return classes_of_levels(_mask_levels(path, MAX_PIXELS, drawn=True), size, width, name=str(path), complete=complete)
+
+
+def classes_of_levels(
+    levels: np.ndarray, size: tuple[int, int], width: float | None = None, *, name: str, complete: bool = True
+) -> Tensor:
+    """`read_trimap` of grey levels, float32 (H, W) in [0, 255]; `name` says in errors what they are.
+
+    Raises:
+        TrimapError: as `read_trimap`.
+    """
     if levels.shape != tuple(size):
         raise TrimapError(
-            f"{path}: the trimap is {levels.shape[1]}x{levels.shape[0]}, its photo {size[1]}x{size[0]} (width x "
+            f"{name}: the trimap is {levels.shape[1]}x{levels.shape[0]}, its photo {size[1]}x{size[0]} (width x "
             "height); save it again in the photo's size"
         )
     classes = np.digitize(levels, (85, 170)) if width is None else _band(levels, width)  # GCA's reader's thresholds
-    _check_classes(path, classes, levels, width, complete)
+    _check_classes(name, classes, levels, width, complete)
     between = levels[(levels > BLACK) & (levels < WHITE)]
     if width is None and between.size and np.mean(np.abs(between - np.median(between)) <= BLACK) < 0.5:
         raise TrimapError(
-            f"{path}: looks like an alpha or a mask; a trimap has three levels. --trimap-width makes one of it, "
+            f"{name}: looks like an alpha or a mask; a trimap has three levels. --trimap-width makes one of it, "
             "`sgmatte trimap` one of the photo"
         )
     return torch.from_numpy(classes.astype(np.int64))[None, None]
@@ -102,9 +112,9 @@ def _band(levels: np.ndarray, width: float) -> np.ndarray:
     return band_trimap(torch.from_numpy(cleaned.astype(np.float32))[None, None], width)[0, 0].numpy()
 
 
-def _check_classes(path: Path, classes: np.ndarray, levels: np.ndarray, width: float | None, complete: bool) -> None:
+def _check_classes(name: str, classes: np.ndarray, levels: np.ndarray, width: float | None, complete: bool) -> None:
     """Raises TrimapError where a class is missing, with what to do about it."""
-    for index, name in ((0, "background (black)"), (2, "foreground (white)"), (1, "unknown (grey)")):
+    for index, region in ((0, "background (black)"), (2, "foreground (white)"), (1, "unknown (grey)")):
         if np.any(classes == index) or not (complete or index == 1):
             continue
         if index == 1:
@@ -113,7 +123,7 @@ def _check_classes(path: Path, classes: np.ndarray, levels: np.ndarray, width: f
             advice = f"a --trimap-width of {width:g} is too much for it"
         else:
             advice = f"its levels go from {levels.min():.0f} to {levels.max():.0f} of 255"
-        raise TrimapError(f"{path}: the trimap has no {name} pixels, so nothing can be estimated from it: {advice}")
+        raise TrimapError(f"{name}: the trimap has no {region} pixels, so nothing can be estimated from it: {advice}")
 
 
 def write_trimap(path: Path | str, trimap: Tensor) -> Path:

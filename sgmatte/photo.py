@@ -40,7 +40,7 @@ WRITE_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 class Photo:
     """A photo as the networks see it; `notes` says what of the file was left behind, in words for the user."""
 
-    path: Path
+    path: Path  # of a picture that came from no file, a name for what is made of it
     image: Tensor  # (1, 3, H, W) float32 sRGB in [0, 1], upright
     notes: tuple[str, ...] = ()
 
@@ -62,24 +62,29 @@ def read_photo(path: Path | str, max_pixels: int = MAX_PIXELS) -> Photo:
     """
     path = Path(path)
     with opened_image(path, max_pixels) as image:
-        notes = []
-        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-            notes.append(f"the first of {image.n_frames} frames is used")  # type: ignore[attr-defined]
-        deep = _is_16_bit(image)
-        profile = image.info.get("icc_profile")
-        colours, alpha = without_alpha(upright(image))
-        if profile:
-            try:
-                colours = _in_srgb(colours, profile)
-            except (ImageCms.PyCMSError, OSError, ValueError) as error:
-                notes.append(f"its colour profile cannot be used and is ignored ({error})")
-        if deep and not colours.mode.startswith("I"):
-            notes.append("16 bits per channel are read as 8")
-        pixels = rgb_pixels(colours, path)
-        if alpha is not None and np.any(alpha < 255):
-            notes.append("its transparent parts are shown on white")
-            share = torch.from_numpy(alpha)[None] / 255
-            pixels = pixels * share + (1 - share)
+        return decoded_photo(image, path)
+
+
+def decoded_photo(image: Image.Image, path: Path) -> Photo:
+    """`read_photo` of an image that Pillow has opened; `path` names it."""
+    notes = []
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        notes.append(f"the first of {image.n_frames} frames is used")  # type: ignore[attr-defined]
+    deep = _is_16_bit(image)
+    profile = image.info.get("icc_profile")
+    colours, alpha = without_alpha(upright(image))
+    if profile:
+        try:
+            colours = _in_srgb(colours, profile)
+        except (ImageCms.PyCMSError, OSError, ValueError) as error:
+            notes.append(f"its colour profile cannot be used and is ignored ({error})")
+    if deep and not colours.mode.startswith("I"):
+        notes.append("16 bits per channel are read as 8")
+    pixels = rgb_pixels(colours, path)
+    if alpha is not None and np.any(alpha < 255):
+        notes.append("its transparent parts are shown on white")
+        share = torch.from_numpy(alpha)[None] / 255
+        pixels = pixels * share + (1 - share)
     return Photo(path, pixels[None].contiguous(), tuple(notes))
 
 

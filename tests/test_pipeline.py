@@ -20,7 +20,8 @@ from sgmatte.inversion import Stage
 from sgmatte.latents import SUFFIX, read_latents, write_latents
 from sgmatte.nn.stylegan2 import Generator, StyledConv
 from sgmatte.photo import read_photo
-from sgmatte.pipeline import Networks, Settings, enhance_photo, invert_photo, matte_photo, write_enhanced
+from sgmatte.pipeline import Networks, Settings, enhance_photo, invert_photo, matte_photo, trimap_photo
+from sgmatte.results import write_enhanced
 from sgmatte.trimaps import UNKNOWN, TrimapNetwork, trimap_model
 
 
@@ -105,10 +106,10 @@ def test_without_steps_the_photo_is_matted_as_it_is(networks, portrait):
     matte = matte_photo(portrait, networks())
     torch.testing.assert_close(enhanced.image, read_photo(portrait).image)
     torch.testing.assert_close(enhanced.matte.alpha, matte.alpha)
-    assert enhanced.report["psnr"]["enhanced_photo"] is None
     assert enhanced.matte.confidence == matte.confidence
     assert matte.confidence.unknown == pytest.approx(float((matte.trimap == UNKNOWN).float().mean()))
     assert 0 < matte.confidence.entropy < 1
+    assert enhanced.report["psnr"]["enhanced_photo"] is None
 
 
 def test_enhancing_from_a_latent_file_is_enhancing(networks, portrait, tmp_path):
@@ -164,3 +165,20 @@ def test_a_photo_without_a_face_says_so_and_whole_does_without(networks, tmp_pat
     with pytest.raises(NoFaceError, match="--whole"):
         enhance_photo(path, networks())
     assert enhance_photo(path, networks(whole=True)).image.shape == (1, 3, 64, 96)
+
+
+def test_a_photo_need_be_no_file(networks, portrait):
+    photo = read_photo(portrait)
+    matte, again = (matte_photo(given, networks()) for given in (portrait, photo))
+    assert torch.equal(again.alpha, matte.alpha)
+    given = matte_photo(photo, networks(), trimap=matte.trimap)
+    assert torch.equal(given.alpha, matte.alpha)
+    assert torch.equal(trimap_photo(photo, networks())[1], matte.trimap)
+
+
+def test_networks_that_two_settings_share_are_loaded_once():
+    networks = Networks(Settings(), chosen_device("cpu"))
+    other = networks.under(Settings(model="closed-form"))
+    assert other.trimap is networks.trimap
+    assert (networks.matting.name, other.matting.name) == ("gca", "closed-form")
+    assert other.under(Settings()).matting is networks.matting

@@ -99,7 +99,8 @@ def enhance(
     from sgmatte.enhancement.losses import LossWeights
     from sgmatte.enhancement.optimise import Optimisation
     from sgmatte.generator import GENERATORS, chosen_generator
-    from sgmatte.pipeline import Networks, Settings, enhance_photo, write_enhanced
+    from sgmatte.pipeline import Networks, Settings, enhance_photo
+    from sgmatte.results import write_enhanced
 
     name, pixels = chosen_generator(generator, int(size) if size else None)
     settings = Settings(

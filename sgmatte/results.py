@@ -1,0 +1,122 @@
+"""What comes of a photo: mattes and enhancements as tensors, and the files that they become."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sgmatte import __version__, zoo
+from sgmatte.device import peak_memory_mb
+from sgmatte.foreground import estimated_foreground
+from sgmatte.masks import write_trimap
+from sgmatte.metrics import psnr
+from sgmatte.photo import Photo, write_image, write_json
+from sgmatte.preview import preview_image
+from sgmatte.trimaps import Confidence, entropy
+
+if TYPE_CHECKING:
+    from sgmatte.enhancement.optimise import Enhancement
+    from sgmatte.face import Quad
+    from sgmatte.inversion import Inversion
+    from sgmatte.pipeline import Networks
+
+
+@dataclass(frozen=True)
+class Matte:
+    """What `matte` makes of a photo; tensors at the photo's size, on the CPU."""
+
+    photo: Photo
+    image: Tensor  # (1, 3, H, W) the photo itself, or what the enhancement made of it
+    trimap: Tensor  # (1, 1, H, W) classes
+    alpha: Tensor  # (1, 1, H, W)
+    confidence: Confidence  # of the trimap
+
+    @cached_property
+    def foreground(self) -> Tensor:
+        """(1, 3, H, W) colours without the old background; estimated once, for those who ask."""
+        return estimated_foreground(self.image, self.alpha)
+
+    @property
+    def cutout(self) -> Tensor:
+        """(1, 4, H, W) RGBA with straight alpha."""
+        return torch.cat([self.foreground, self.alpha], dim=1)
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """What `enhance` makes of a photo."""
+
+    image: Tensor  # (1, 3, H, W) the enhanced photo
+    matte: Matte  # of the enhanced photo
+    report: dict[str, Any]
+
+
+def write_enhanced(result: Enhanced, folder: Path) -> list[Path]:
+    """Write <stem>_{enhanced,trimap,alpha,cutout,preview}.png and <stem>_report.json; returns the six paths."""
+    matte, stem = result.matte, result.matte.photo.path.stem
+    preview = preview_image(matte.photo.image, result.image, matte.trimap, matte.alpha, matte.cutout)
+    report = folder / f"{stem}_report.json"
+    write_json(report, result.report)
+    return [
+        write_image(folder / f"{stem}_enhanced.png", result.image),
+        write_trimap(folder / f"{stem}_trimap.png", matte.trimap),
+        write_image(folder / f"{stem}_alpha.png", matte.alpha),
+        write_image(folder / f"{stem}_cutout.png", matte.cutout),
+        write_image(folder / f"{stem}_preview.png", preview),
+        report,
+    ]
+
+
+class Clock:
+    """Seconds of each stage, in order."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage, self._started = "read", time.monotonic()
+
+    def start(self, stage: str) -> None:
+        self.stop()
+        self._stage, self._started = stage, time.monotonic()
+
+    def stop(self) -> None:
+        self.seconds[self._stage] = round(time.monotonic() - self._started, 3)
+
+
+def enhancement_report(
+    networks: Networks,
+    photo: Tensor,
+    delivered: Tensor,
+    quad: Quad,
+    inversion: Inversion,
+    enhancement: Enhancement,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """What <stem>_report.json holds: everything that is needed to repeat the result, and how it came about."""
+    with torch.no_grad():
+        before, after = (float(entropy(networks.trimap.logits(x))) for x in (photo, delivered))
+    return {
+        "versions": {"sgmatte": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "device": {"name": networks.device.name, "reason": networks.device.reason},
+        "generator": networks.generator.name,
+        "weights": {name: {file.name: file.sha256 for file in zoo.record(name).files} for name in zoo.used()},
+        "settings": {
+            key: str(value) if isinstance(value, Path) else value for key, value in asdict(networks.settings).items()
+        },
+        "quad": [[round(value, 3) for value in corner] for corner in quad.corners],
+        "psnr": {
+            "inversion_after_w_plus": inversion.psnr_after_w,
+            "inversion": inversion.psnr,
+            "enhanced_photo": psnr(delivered, photo) if enhancement.best else None,  # step 0 is the photo itself
+        },
+        "trimap_entropy": {"before": before, "after": after},
+        "losses": {"inversion": inversion.losses, "enhancement": enhancement.losses, "kept_step": enhancement.best},
+        "seconds": seconds,
+        "peak_memory_mb": peak_memory_mb(),
+    }
