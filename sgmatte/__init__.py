@@ -1,3 +1,38 @@
-"""Portrait enhancement and matting. Importing this package is cheap: torch is loaded by the modules that compute."""
+"""Portrait enhancement and matting, from Python in the words of the command line; see docs/python.md.
+
+Importing this package is cheap: torch is loaded by the modules that compute, at the first use of a name of theirs.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sgmatte.api import Session, composite, enhance, matte, trimap
+    from sgmatte.arrays import Composite, Enhanced, Matte, Trimap
+    from sgmatte.errors import SgmatteError
 
 __version__ = "0.1.0"
+__all__ = [
+    "Composite",
+    "Enhanced",
+    "Matte",
+    "Session",
+    "SgmatteError",
+    "Trimap",
+    "__version__",
+    "composite",
+    "enhance",
+    "matte",
+    "trimap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from sgmatte import api, errors
+
+    return getattr(errors if name == "SgmatteError" else api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

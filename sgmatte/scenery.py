@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,9 +11,60 @@ from PIL import ImageColor
 from scipy import ndimage
 from torch import Tensor
 
-from sgmatte.errors import UsageError
+from sgmatte.errors import PhotoError, UsageError
+from sgmatte.foreground import composite
+from sgmatte.photo import MAX_PIXELS, Photo, read_photo
 
+BLUR = "blur"
 LEAST = 1e-4  # of the surroundings' weight; under it a pixel is deep inside the person, who hides it
+
+
+def in_front(
+    cutout: Tensor, background: Tensor | str, photo: Photo | None = None, blur: float = 2, *, name: str = "cut-out"
+) -> Tensor:
+    """A cut-out (1, 4, H, W), straight alpha, in front of something: (1, 3, H, W) in [0, 1].
+
+    Args:
+        background: a photo (1, 3, h, w), of which the largest middle part of the cut-out's shape is taken; a colour; or
+            `blur` for the cut-out's own surroundings out of focus.
+        photo: what the cut-out was taken from; `blur` needs it.
+        blur: strength of `blur`, in percent of the longest side.
+        name: of the cut-out, in errors.
+
+    Raises:
+        UsageError: no colour, or `photo` without `blur`, or `blur` without `photo`.
+        PhotoError: `photo` has another size than the cut-out.
+    """
+    colours, alpha = cutout.split((3, 1), 1)
+    height, width = size = (alpha.shape[2], alpha.shape[3])
+    check_background(background, photo is not None)
+    if isinstance(background, Tensor):
+        behind = covering(background, size)
+    elif photo is None:
+        behind = colour(background)
+    elif photo.size != size:
+        theirs = f"{photo.size[1]}x{photo.size[0]}"
+        raise PhotoError(f"{name}: is {width}x{height} pixels, its --photo {photo.path} {theirs}")
+    else:
+        behind = out_of_focus(photo.image, colours, alpha, blur / 100 * max(size))
+    return composite(alpha, colours, behind)
+
+
+def background_of(word: str, max_pixels: int = MAX_PIXELS) -> Tensor | str:
+    """What `--background` means: the photo (1, 3, h, w) of this name if there is such a file, else the word itself.
+
+    Raises:
+        PhotoError: a file that is no photo.
+    """
+    return read_photo(word, max_pixels).image if word != BLUR and Path(word).exists() else word
+
+
+def check_background(background: Tensor | str, has_photo: bool) -> None:
+    """Raises UsageError as `in_front` does, before any cut-out is read."""
+    if (isinstance(background, str) and background == BLUR) != has_photo:
+        raise UsageError("--background blur needs the original photo, as --photo, and nothing else does")
+    if isinstance(background, str) and background != BLUR:
+        colour(background)
 
 
 def colour(name: str) -> Tensor:

@@ -12,8 +12,6 @@ from sgmatte.cli.messages import Observe, Screen
 from sgmatte.cli.photos import check_out, check_results, each_photo
 from sgmatte.errors import UsageError
 
-BLUR = "blur"
-
 
 def composite(
     cutouts: Annotated[list[Path], typer.Argument(help="Cut-outs (RGBA), as `matte --cutout` writes them.")],
@@ -34,36 +32,26 @@ def composite(
     Example: sgmatte composite portrait_cutout.png --background beach.jpg
     """
     results = _results(cutouts, out, out_dir)
-    if (background == BLUR) != (photo is not None):
-        raise UsageError("--background blur needs the original photo, as --photo, and nothing else does")
     if photo is not None and len(cutouts) > 1:
         raise UsageError("--photo belongs to a single cut-out; give one at a time")
 
-    from sgmatte import foreground, scenery
     from sgmatte.device import chosen_device
-    from sgmatte.errors import PhotoError
     from sgmatte.masks import read_cutout
     from sgmatte.photo import read_photo, write_image
+    from sgmatte.scenery import background_of, check_background, in_front
 
-    picture = None if background == BLUR or not Path(background).exists() else read_photo(background, max_pixels).image
-    plain = scenery.colour(background) if background != BLUR and picture is None else None
+    behind = background_of(background, max_pixels)
+    check_background(behind, photo is not None)
+    original = read_photo(photo, max_pixels) if photo else None
 
     def work(cutout: Path, observe: Observe) -> dict[str, Any]:
-        colours, alpha = read_cutout(cutout, max_pixels).split((3, 1), 1)
-        size = (alpha.shape[2], alpha.shape[3])
-        if picture is not None:
-            behind = scenery.covering(picture, size)
-        elif plain is not None:
-            behind = plain
-        else:
-            assert photo
-            original = read_photo(photo, max_pixels)
-            if original.size != size:
-                height, width = original.size
-                raise PhotoError(f"{cutout}: is {size[1]}x{size[0]} pixels, its --photo {photo} {width}x{height}")
-            behind = scenery.out_of_focus(original.image, colours, alpha, blur / 100 * max(size))
-        write_image(results[cutout], foreground.composite(alpha, colours, behind))
-        return {"files": {"composite": str(results[cutout])}, "size": list(size), "background": background}
+        pixels = read_cutout(cutout, max_pixels)
+        write_image(results[cutout], in_front(pixels, behind, original, blur, name=str(cutout)))
+        return {
+            "files": {"composite": str(results[cutout])},
+            "size": list(pixels.shape[2:]),
+            "background": background,
+        }
 
     each_photo(results, work, Screen(quiet, json), chosen_device("cpu"))
 
