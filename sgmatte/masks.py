@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sgmatte.errors import PhotoError, TrimapError
-from sgmatte.photo import MAX_PIXELS, opened_image, rgb_pixels, upright, without_alpha, write_image
+from sgmatte.photo import rgb_pixels, write_image
+from sgmatte.readers import MAX_PIXELS, decoded
 from sgmatte.trimaps import band_trimap
 
 TRIMAP_LEVELS = (0, 128, 255)
@@ -26,12 +27,11 @@ def read_cutout(path: Path | str, max_pixels: int = MAX_PIXELS) -> Tensor:
         PhotoError: as `read_photo`, or it has no transparency.
     """
     path = Path(path)
-    with opened_image(path, max_pixels) as image:
-        colours, alpha = without_alpha(upright(image))
-        if alpha is None:
-            raise PhotoError(f"{path}: has no transparency; a cut-out is what `sgmatte matte --cutout` writes")
-        pixels = rgb_pixels(colours, path)
-    return torch.cat((pixels, torch.from_numpy(alpha)[None] / 255))[None]
+    raster = decoded(path, max_pixels)
+    if raster.alpha is None:
+        raise PhotoError(f"{path}: has no transparency; a cut-out is what `sgmatte matte --cutout` writes")
+    alpha = torch.from_numpy(raster.alpha).float()[None] / raster.white
+    return torch.cat((rgb_pixels(raster), alpha))[None]
 
 
 def read_alpha(path: Path | str, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -95,16 +95,17 @@ def _mask_levels(path: Path, max_pixels: int, drawn: bool = False) -> np.ndarray
 
     With `drawn`, several greys on transparency are a drawing: the darker of grey and alpha counts.
     """
-    with opened_image(path, max_pixels) as image:
-        colours, alpha = without_alpha(upright(image))
-        if colours.mode.startswith("I") or colours.mode == "F":
-            return rgb_pixels(colours, path)[0].numpy() * np.float32(255)
-        grey = np.asarray(colours.convert("L"), np.float32)
-        if alpha is None or alpha.min() == 255:
-            return grey
-        shown = np.asarray(colours.convert("RGB"))[alpha > 0]
-        drawn = drawn and shown.size > 0 and np.ptp(shown) > 0 and bool(np.all(shown == shown[:, :1]))
-        return np.minimum(grey, alpha) if drawn else alpha.astype(np.float32)
+    raster = decoded(path, max_pixels, managed=False)
+    scale = np.float32(raster.white / 255)
+    colours = raster.colours
+    weights = (1,) if colours.shape[2] == 1 else (0.299, 0.587, 0.114)  # of brightness, as Pillow has them
+    grey = (colours @ np.array(weights)).astype(np.float32) / scale
+    if raster.alpha is None or raster.alpha.min() == raster.white:
+        return grey
+    shown = colours[raster.alpha > 0]
+    drawn = drawn and shown.size > 0 and np.ptp(shown) > 0 and bool(np.all(shown == shown[:, :1]))
+    alpha = raster.alpha / scale
+    return np.minimum(grey, alpha) if drawn else alpha
 
 
 def _band(levels: np.ndarray, width: float) -> np.ndarray:

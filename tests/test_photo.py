@@ -144,17 +144,6 @@ def test_16_bit_grey_keeps_its_depth(tmp_path: Path) -> None:
         assert np.abs(photo.image[0, 1].numpy() * 65535 - ramp).max() < 0.1
 
 
-@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (6, 4)])
-def test_16_bit_colour_is_read_as_8_bit_and_says_so(tmp_path: Path, colour: int, channels: int) -> None:
-    values = np.full((H, W, channels), 0xFFFF, ">u2")
-    values[..., :3] = np.random.default_rng(0).integers(0, 65536, (H, W, 3))
-    rows = b"".join(b"\0" + row.tobytes() for row in values)
-    (tmp_path / "a.png").write_bytes(png_bytes(W, H, 16, colour, rows))
-    photo = read_photo(tmp_path / "a.png")
-    assert photo.notes == ("16 bits per channel are read as 8",)
-    assert np.abs(levels(tmp_path / "a.png") - values[..., :3] / 257.0).max() < 1
-
-
 def test_pixels_without_an_agreed_white_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((H, W), 0.5, np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(PhotoError, match=r"float\.tif: floating-point"):

@@ -27,7 +27,9 @@ def _listed_models(name: str) -> str:
     raise typer.Exit
 
 
-Photos = Annotated[list[Path], typer.Argument(help="Photos: JPEG, PNG, WebP, TIFF, GIF or BMP.", show_default=False)]
+Photos = Annotated[
+    list[Path], typer.Argument(help="Photos: JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC.", show_default=False)
+]
 Seed = Annotated[int, typer.Option(help="Every random choice comes from this number.")]
 DeviceChoice = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="What computes.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
