@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sgmatte import __version__
-from sgmatte.cli import bench, composite, doctor, enhance, evaluate, invert, matte, train, weights
+from sgmatte.cli import bench, composite, config, doctor, enhance, evaluate, invert, matte, messages, train, weights
 from sgmatte.cli.messages import error_line
 from sgmatte.errors import SgmatteError
 
@@ -25,6 +25,7 @@ app.command()(matte.trimap)
 app.command()(composite.composite)
 app.command()(evaluate.evaluate)
 app.command()(doctor.doctor)
+app.command()(config.config)
 app.add_typer(weights.app, name="weights", help="The trained weights: list, fetch, verify, find.")
 app.add_typer(train.app, name="train", help="Train the networks that sgmatte ships, on your own data.")
 app.add_typer(bench.app, name="bench", help="Measure every figure that sgmatte claims.")
@@ -38,10 +39,19 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
     ] = False,
-) -> None: ...
+    no_config: Annotated[bool, typer.Option("--no-config", help="Do without every sgmatte.toml.")] = False,
+) -> None:
+    from sgmatte.cli.settings import commands_of, config_files, default_map, settings_in
+
+    if context.resilient_parsing:  # a shell asks for completions: a broken file is not its business
+        return
+    found = settings_in([] if no_config else config_files(), commands_of(app))
+    context.default_map, context.obj = default_map(found), found
+    messages.configs = list(dict.fromkeys(s.file for s in found if s.command.split()[0] == context.invoked_subcommand))
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,6 +20,7 @@ Observe = Callable[[str, int, int], None]
 """Called as (stage, done, total) while something long is going on."""
 
 errors = Console(stderr=True, highlight=False)
+configs: list[Path] = []  # files that give the running command defaults
 
 
 def error_line(message: str) -> None:
@@ -55,6 +57,8 @@ class Screen:
 
     def device(self, device: Device) -> None:
         self.note(f"device: {device.name} ({device.reason})")
+        for file in configs:
+            self.note(f"defaults: {file}")
 
     @contextmanager
     def progress(self) -> Iterator[Observe]:
