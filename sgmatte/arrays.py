@@ -16,8 +16,8 @@ from torch import Tensor
 
 from sgmatte import results
 from sgmatte.masks import TRIMAP_LEVELS, write_trimap
-from sgmatte.photo import write_image
 from sgmatte.trimaps import Confidence
+from sgmatte.writers import write_image
 
 StrPath: TypeAlias = str | PathLike[str]
 
@@ -42,7 +42,7 @@ class Trimap:
         return levels_of(self.tensor)
 
     def save(self, path: StrPath) -> Path:
-        """Write the trimap; raises PhotoError as `photo.write_image`."""
+        """Write the trimap; raises like `writers.write_image`."""
         return write_trimap(Path(path), self.tensor)
 
 
@@ -83,7 +83,7 @@ class Matte:
         return self.tensors.photo.notes
 
     def save(self, path: StrPath, what: Literal["alpha", "cutout", "foreground", "trimap"] = "alpha") -> Path:
-        """Write the alpha, or what else is named; raises PhotoError as `photo.write_image`."""
+        """Write the alpha, or what else is named; raises like `writers.write_image`."""
         if what == "trimap":
             return write_trimap(Path(path), self.tensors.trimap)
         return write_image(Path(path), getattr(self.tensors, what))
@@ -114,7 +114,7 @@ class Enhanced:
         """Write the files of `sgmatte enhance`, named after the photo's file, or `image` where it was none.
 
         Raises:
-            PhotoError: as `photo.write_image`.
+            PhotoError, UsageError: as `writers.write_image`.
         """
         return results.write_enhanced(self.tensors, Path(folder))
 
@@ -131,7 +131,7 @@ class Composite:
         return array_of(self.tensor)
 
     def save(self, path: StrPath) -> Path:
-        """Write the picture; raises PhotoError as `photo.write_image`."""
+        """Write the picture; raises like `writers.write_image`."""
         return write_image(Path(path), self.tensor)
 
 

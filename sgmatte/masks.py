@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from sgmatte.errors import PhotoError, TrimapError
-from sgmatte.photo import rgb_pixels, write_image
+from sgmatte.photo import rgb_pixels
 from sgmatte.readers import MAX_PIXELS, decoded
 from sgmatte.trimaps import band_trimap
+from sgmatte.writers import write_image
 
 TRIMAP_LEVELS = (0, 128, 255)
 BLACK, WHITE = 24, 231  # how far a level may be off and still mean black or white

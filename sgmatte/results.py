@@ -17,9 +17,10 @@ from sgmatte.device import peak_memory_mb
 from sgmatte.foreground import estimated_foreground
 from sgmatte.masks import write_trimap
 from sgmatte.metrics import psnr
-from sgmatte.photo import Photo, write_image, write_json
+from sgmatte.photo import Photo, write_json
 from sgmatte.preview import preview_image
 from sgmatte.trimaps import Confidence, entropy
+from sgmatte.writers import write_image
 
 if TYPE_CHECKING:
     from sgmatte.enhancement.optimise import Enhancement

@@ -10,7 +10,8 @@ from sgmatte import scenery
 from sgmatte.cli.app import app
 from sgmatte.errors import PhotoError, UsageError
 from sgmatte.masks import read_cutout
-from sgmatte.photo import read_photo, write_image
+from sgmatte.photo import read_photo
+from sgmatte.writers import write_image
 
 H, W = 60, 90
 ALPHA = torch.from_numpy(disc_alpha(H, W, 20))[None, None]

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from sgmatte.errors import PhotoError, TrimapError
+from sgmatte.errors import PhotoError, TrimapError, UsageError
 from sgmatte.masks import read_trimap, write_trimap
-from sgmatte.photo import read_photo, write_image, write_json
+from sgmatte.photo import read_photo, write_json
+from sgmatte.writers import write_image
 
 H, W = 24, 32
 
@@ -283,7 +284,7 @@ def test_writing_says_what_is_wrong(tmp_path: Path) -> None:
     image = torch.zeros(1, 4, 2, 2)
     with pytest.raises(PhotoError, match="JPEG has no transparency"):
         write_image(tmp_path / "a.jpg", image)
-    with pytest.raises(PhotoError, match=r"unknown image suffix '\.xyz'"):
+    with pytest.raises(UsageError, match=r"unknown image suffix '\.xyz'"):
         write_image(tmp_path / "a.xyz", image)
     with pytest.raises(ValueError, match="not finite"):
         write_image(tmp_path / "a.png", image / 0)

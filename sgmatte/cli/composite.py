@@ -37,8 +37,9 @@ def composite(
 
     from sgmatte.device import chosen_device
     from sgmatte.masks import read_cutout
-    from sgmatte.photo import read_photo, write_image
+    from sgmatte.photo import read_photo
     from sgmatte.scenery import background_of, check_background, in_front
+    from sgmatte.writers import write_image
 
     behind = background_of(background, max_pixels)
     check_background(behind, photo is not None)

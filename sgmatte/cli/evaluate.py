@@ -45,7 +45,7 @@ def evaluate(
     Example: sgmatte evaluate predictions truth --trimap trimaps --csv errors.csv --worst worst.png
     """
     from sgmatte.evaluation import evaluation, material, mean_evaluation, worst_picture
-    from sgmatte.photo import write_image
+    from sgmatte.writers import write_image
 
     screen = Screen(quiet, json)
     given = material(pred, gt, trimap, images)

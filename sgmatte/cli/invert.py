@@ -51,8 +51,8 @@ def invert(
 
     from sgmatte.generator import GENERATORS, chosen_generator
     from sgmatte.latents import write_latents
-    from sgmatte.photo import write_image
     from sgmatte.pipeline import Networks, Settings, invert_photo
+    from sgmatte.writers import write_image
 
     name, pixels = chosen_generator(generator, int(size) if size else None)
     settings = Settings(generator=name, size=pixels, face=face, whole=whole, max_pixels=max_pixels)

@@ -64,8 +64,8 @@ def matte(
 
     chosen = chosen_device(device)  # before the heavier imports: it may refuse
 
-    from sgmatte.photo import write_image
     from sgmatte.pipeline import Networks, Settings, matte_photo
+    from sgmatte.writers import write_image
 
     networks = Networks(Settings(model=model, max_pixels=max_pixels), chosen)
 

@@ -22,10 +22,10 @@ from torch.optim.swa_utils import AveragedModel
 from sgmatte import zoo
 from sgmatte.checkpoint import checkpoint
 from sgmatte.errors import DataError
-from sgmatte.photo import write_image
 from sgmatte.train.curves import write_curves
 from sgmatte.train.data import Sample, Sampler, batches
 from sgmatte.train.team import Team
+from sgmatte.writers import write_image
 
 Losses = Callable[[nn.Module, Sample], Mapping[str, Tensor]]
 Validate = Callable[[nn.Module], Mapping[str, float]]

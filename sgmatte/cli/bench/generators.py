@@ -35,8 +35,8 @@ def head(
     """
     from sgmatte.bench.head import head_scores
     from sgmatte.device import chosen_device
-    from sgmatte.photo import write_image
     from sgmatte.preview import contact_sheet
+    from sgmatte.writers import write_image
 
     screen, chosen = Screen(quiet, json), chosen_device(device)
     screen.device(chosen)
@@ -72,8 +72,8 @@ def samples(
     from sgmatte.bench.samples import Features, frechet_distance, likeness, pictures, portraits
     from sgmatte.device import chosen_device
     from sgmatte.generator import load_mobilestylegan, load_stylegan2
-    from sgmatte.photo import write_image
     from sgmatte.preview import contact_sheet
+    from sgmatte.writers import write_image
 
     screen, chosen = Screen(quiet, json), chosen_device(device)
     screen.device(chosen)
@@ -130,9 +130,9 @@ def invert(
     from sgmatte.generator import load_generator
     from sgmatte.nn.encoder import encoder_model
     from sgmatte.nn.perceptual import perceptual_distance
-    from sgmatte.photo import write_image
     from sgmatte.preview import contact_sheet
     from sgmatte.train.data import PortraitFolder
+    from sgmatte.writers import write_image
 
     screen, chosen = Screen(quiet, json), chosen_device(device)
     screen.device(chosen)

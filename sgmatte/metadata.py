@@ -1,0 +1,98 @@
+"""What a photo's file says beside its pixels, carried over to pictures made of it: EXIF, and what its colours mean.
+
+Pixels are upright and in sRGB once they are read, so the orientation becomes 1 and the profile is that of sRGB: the
+photo's own would misname them, and a way back to it could not bring back what lay outside sRGB. Thumbnails stay behind,
+since they show the old picture, and makers' notes, whose contents are found by places in the old file. GPS is kept.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
+
+from sgmatte.readers import MAX_PIXELS, opened_image
+
+Base, IFD = ExifTags.Base, ExifTags.IFD
+DESCRIPTION = (  # of the picture and those who made it; the other tags of a TIFF's first directory say how it is stored
+    *(Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist, Base.HostComputer),
+    *(Base.Copyright, Base.Rating, Base.RatingPercent, Base.XResolution, Base.YResolution, Base.ResolutionUnit),
+    *(Base.XPTitle, Base.XPComment, Base.XPAuthor, Base.XPKeywords, Base.XPSubject),
+)
+LEFT_BEHIND = (IFD.MakerNote, IFD.Interop)
+DIRECTORIES = (IFD.Exif, IFD.GPSInfo)
+STRIPS, PROFILE = 273, 34675  # tags of TIFF
+DATE = slice(24, 36)  # of an ICC profile, when it was made: LittleCMS says now
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """EXIF as Pillow serialises it, and an ICC profile; both empty where nothing is carried over."""
+
+    exif: bytes = b""
+    profile: bytes = b""
+    notes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.profile)
+
+
+def carried_metadata(path: Path | str, max_pixels: int = MAX_PIXELS) -> Metadata:
+    """What pictures made of the photo at `path` carry of its metadata. EXIF that is damaged is noted and left behind.
+
+    Raises:
+        PhotoError: as `read_photo`.
+    """
+    with opened_image(Path(path), max_pixels) as image:
+        try:
+            return Metadata(_upright_exif(image).tobytes(), srgb_profile())
+        except Exception as error:  # Pillow raises whatever the damaged bytes lead it to
+            return Metadata(Image.Exif().tobytes(), srgb_profile(), (f"its EXIF is damaged and left behind ({error})",))
+
+
+def _upright_exif(image: Image.Image) -> Image.Exif:
+    photo, kept = image.getexif(), Image.Exif()
+    kept.update({tag: _as_stored(photo[tag]) for tag in DESCRIPTION if tag in photo})
+    kept[Base.Orientation] = 1
+    shot = {tag: value for tag, value in photo.get_ifd(IFD.Exif).items() if tag not in LEFT_BEHIND}
+    if shot:
+        width, height = image.size
+        if photo.get(Base.Orientation, 1) >= 5 and image.format != "TIFF":  # of a TIFF, Pillow tells the upright size
+            width, height = height, width
+        kept[IFD.Exif] = shot | {Base.ColorSpace: 1, Base.ExifImageWidth: width, Base.ExifImageHeight: height}
+    if where := photo.get_ifd(IFD.GPSInfo):
+        kept[IFD.GPSInfo] = dict(where)
+    return kept
+
+
+def _as_stored(value: Any) -> Any:
+    """Pillow reads text as Latin-1 and writes it as ASCII, with ? for the rest; bytes stay what they are."""
+    return value.encode("latin-1") if isinstance(value, str) else value
+
+
+@cache
+def srgb_profile() -> bytes:
+    """sRGB as an ICC profile, the same bytes at any time."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[DATE] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
+    return bytes(profile)
+
+
+def tiff_with(metadata: Metadata, tiff: bytes) -> bytes:
+    """A TIFF that tifffile has written, with metadata: Pillow writes the directory anew, before the same pixels."""
+    exif = Image.Exif()
+    exif.load(metadata.exif)
+    with Image.open(io.BytesIO(tiff), formats=["TIFF"]) as image:
+        directory: TiffImagePlugin.ImageFileDirectory_v2 = image.tag_v2  # type: ignore[attr-defined]
+    dict(directory)  # Pillow writes what has been looked at
+    for tag, value in exif.items():
+        directory[tag] = exif.get_ifd(tag) if tag in DIRECTORIES else _as_stored(value)
+    directory[PROFILE] = metadata.profile
+    offsets = directory[STRIPS]
+    directory[STRIPS] = tuple(offset - min(offsets) for offset in offsets)  # Pillow counts from the directory's end
+    return tiff[:4] + struct.pack("<I", 8) + directory.tobytes(8) + tiff[min(offsets) :]
