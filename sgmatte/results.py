@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,20 +60,33 @@ class Enhanced:
     report: dict[str, Any]
 
 
-def write_enhanced(result: Enhanced, folder: Path) -> list[Path]:
-    """Write <stem>_{enhanced,trimap,alpha,cutout,preview}.png and <stem>_report.json; returns the six paths."""
-    matte, stem = result.matte, result.matte.photo.path.stem
-    preview = preview_image(matte.photo.image, result.image, matte.trimap, matte.alpha, matte.cutout)
-    report = folder / f"{stem}_report.json"
-    write_json(report, result.report)
-    return [
-        write_image(folder / f"{stem}_enhanced.png", result.image),
-        write_trimap(folder / f"{stem}_trimap.png", matte.trimap),
-        write_image(folder / f"{stem}_alpha.png", matte.alpha),
-        write_image(folder / f"{stem}_cutout.png", matte.cutout),
-        write_image(folder / f"{stem}_preview.png", preview),
-        report,
-    ]
+KINDS = ("enhanced", "trimap", "alpha", "cutout", "preview", "report")
+"""What an enhancement is written as: five pictures and a report."""
+
+
+def write_enhanced(result: Enhanced, where: Path | Mapping[str, Path]) -> list[Path]:
+    """Write <stem>_<kind>.png and <stem>_report.json into a folder, or under the names given by kind; returns them."""
+    stem = result.matte.photo.path.stem
+    files = (
+        {kind: where / f"{stem}_{kind}{'.json' if kind == 'report' else '.png'}" for kind in KINDS}
+        if isinstance(where, Path)
+        else where
+    )
+    return [_written(result, kind, file) for kind, file in files.items()]
+
+
+def _written(result: Enhanced, kind: str, file: Path) -> Path:
+    matte = result.matte
+    if kind == "report":
+        write_json(file, result.report)
+        return file
+    if kind == "trimap":
+        return write_trimap(file, matte.trimap)
+    if kind == "preview":
+        return write_image(
+            file, preview_image(matte.photo.image, result.image, matte.trimap, matte.alpha, matte.cutout)
+        )
+    return write_image(file, result.image if kind == "enhanced" else getattr(matte, kind))
 
 
 class Clock:

@@ -28,7 +28,9 @@ from sgmatte.pictures import cutout_of, photo_of, trimap_of
 
 SIZE = H, W = 150, 160
 # Options that say where results go, in what form, and what is shown meanwhile: results have `save`, callers `observe`.
-OF_FILES_AND_SCREENS = {"out", "out_dir", "cutout", "quiet", "json"}
+OF_FILES_AND_SCREENS = {"out", "out_dir", "cutout", "quiet", "json"} | {
+    *("recursive", "files_from", "name", "skip_existing", "dry_run", "jobs", "engine")
+}
 
 
 @pytest.fixture(scope="module")

@@ -36,8 +36,7 @@ def silent(stage: str, done: int, total: int) -> None:
 def record_of(work: Work, job: Job, observe: Observe = silent) -> Record:
     """What the manifest and `--json` say of one photo: "state" is done or failed; never raises for the photo's sake.
 
-    A failed record has "error", and "passing" where not the photo is to blame, "full" where no result can be written any
-    more.
+    A failed record has "error", and "passing" where not the photo is to blame, "full" where no more can be written.
 
     Raises:
         WeightError: the other photos need the same networks.
@@ -53,13 +52,11 @@ def record_of(work: Work, job: Job, observe: Observe = silent) -> Record:
         except WeightError:
             raise
         except Exception as error:
-            number = _number(error)
-            if number in HICCUPS and pause is not None:
-                observe(f"drive trouble, again in {pause:g} s", 0, 1)
-                time.sleep(pause)
-                continue
-            return base | failure(job, error)
-    raise AssertionError("the last pause is None")
+            if pause is None or _number(error) not in HICCUPS:
+                return base | failure(job, error)
+        observe(f"drive trouble, again in {pause:g} s", 0, 1)
+        time.sleep(pause)
+    raise AssertionError("the last try returns")
 
 
 def failure(job: Job, error: Exception) -> Record:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from sgmatte.errors import UsageError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".heic", ".heif", ".hif", ".avif"}
+)
 """Of the files that a folder is searched for; a file that is named may be called anything."""
 
 OWN_KINDS = ("alpha", "cutout", "trimap", "enhanced", "preview", "composite", "inverted")

@@ -10,8 +10,8 @@ Every line of a manifest is a JSON object with "state":
     failed    it gave none: "photo", "task", "settings", "input", "error"; "passing" if not the photo is to blame
     ended     the run came to its end: "done", "failed", "skipped"; without it, the run was cut short
 
-Lines are only ever added, each flushed to the disk before the next photo begins. A last line that was cut off by a crash
-is removed when the next run begins, and until then ignored.
+Lines are only ever added, each flushed to the disk before the next photo begins. A last line that a crash cut off is
+removed when the next run begins, and until then ignored.
 """
 
 from __future__ import annotations
@@ -255,7 +255,9 @@ def _held(root: Path) -> Iterator[None]:
     except Timeout:
         raise UsageError(f"{root}: another batch is at work in this folder; wait for it, or choose another") from None
     except OSError as error:
-        raise SgmatteError(f"{locks}: cannot be written ({error.strerror}); set SGMATTE_HOME to a folder that can") from error
+        raise SgmatteError(
+            f"{locks}: cannot be written ({error.strerror}); set SGMATTE_HOME to a folder that can"
+        ) from error
     try:
         yield
     finally:

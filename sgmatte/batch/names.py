@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgmatte.batch.inputs import Input
+from sgmatte.batch.inputs import SUFFIXES, Input
 from sgmatte.errors import UsageError
 
 FIELDS = ("stem", "ext", "kind")
@@ -30,7 +30,7 @@ class Place:
     Attributes:
         folder: results go there, in the folders of the tree that their photos come from; without, beside the photos.
         file: the first kind of result of a single photo.
-        name: template of file names, with {stem}, {ext} (of the photo, without its dot) and {kind}; it may hold folders.
+        name: template of file names, with {stem}, {ext} (the photo's, without dot) and {kind}; it may hold folders.
     """
 
     folder: Path | None = None
@@ -94,6 +94,8 @@ def output_place(out: str | None, out_dir: Path | None, name: str | None, severa
         is_folder = several or name is not None or out.endswith(("/", "\\")) or Path(out).is_dir()
         if is_folder and out_dir is not None:
             raise UsageError("-o and --out-dir both name a folder; give one")
+        if several and Path(out).suffix.lower() in SUFFIXES and not Path(out).is_dir():
+            raise UsageError(f"--out {out} names a single result; for several photos give a folder")
         file, folder = (None, Path(out)) if is_folder else (Path(out), out_dir)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file, and several results need a folder")

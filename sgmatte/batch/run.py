@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,7 +101,7 @@ def todo(plan: Plan, books: Mapping[Path, Manifest]) -> Todo:
     others = changed = 0
     for job in plan.jobs:
         history = books[job.root].history(plan.name) if job.root in books else History()
-        line = history.latest.get(str(job.photo))
+        line = history.latest.get(_key(job))
         reason = _reason_to_skip(plan, job, history, line)
         if reason is None:
             found.jobs.append(job)
@@ -134,9 +135,10 @@ def run(plan: Plan, work: Todo, books: Mapping[Path, Manifest], engine: Engine, 
         clean_partials(folders)
         for manifest in books.values():
             manifest.add(_run_line(plan))
-            manifest.rewrite_failures({(plan.name, str(job.photo)) for job in work.jobs})
+            manifest.rewrite_failures({(plan.name, _key(job)) for job in work.jobs})
         try:
-            _work_through(plan, work.jobs, books, engine, watcher, summary)
+            if work.jobs:
+                _work_through(plan, work.jobs, books, engine, watcher, summary)
         except KeyboardInterrupt:
             summary.interrupted = True
             clean_partials(folders)  # of workers that were stopped while they wrote
@@ -155,7 +157,7 @@ def _work_through(
         for job in jobs:
             if job.root in books:
                 books[job.root].add(
-                    {"state": "started", "task": plan.name, "photo": str(job.photo), "settings": plan.settings}
+                    {"state": "started", "task": plan.name, "photo": _key(job), "settings": plan.settings}
                 )
             watcher.began(job)
             yield job
@@ -224,7 +226,13 @@ def _photo_line(plan: Plan, job: Job, record: Record) -> Record:
     kept = {key: value for key, value in record.items() if key not in ("report", "exit_code")}
     if "files" in kept:
         kept["files"] = {kind: _relative(Path(file), job.root) for kind, file in kept["files"].items()}
-    return {"state": record["state"], "task": plan.name, "settings": plan.settings} | kept
+    known = {"state": record["state"], "task": plan.name, "settings": plan.settings}
+    return known | kept | {"photo": _key(job)}
+
+
+def _key(job: Job) -> str:
+    """What a photo is called in the books, from wherever the command is run."""
+    return os.path.abspath(job.photo)
 
 
 def _relative(file: Path, root: Path) -> str:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sgmatte.batch.attempts import Observe, Work
 from sgmatte.batch.names import Job
 
 if TYPE_CHECKING:
     from sgmatte.device import Device
-    from sgmatte.pipeline import Settings, Trimap
+    from sgmatte.pipeline import Settings
 
 
 @dataclass(frozen=True)
 class TrimapTask:
     """The trimap alone: kind "trimap"."""
 
+    matters: ClassVar = ("max_pixels",)  # of the settings, to its results
     settings: Settings
     device: Device
 
@@ -44,16 +45,18 @@ class TrimapTask:
 class MatteTask:
     """The matte without enhancing: kinds "alpha", "cutout". `trimap` is a file, with `trimap_width` a mask's."""
 
+    matters: ClassVar = ("model", "max_pixels", "trimap", "trimap_width")
     settings: Settings
     device: Device
     trimap: Path | None = None
     trimap_width: float | None = None
 
     def worker(self) -> Work:
-        from sgmatte.photo import write_image
         from sgmatte.pipeline import Networks, matte_photo
+        from sgmatte.writers import write_image
 
         networks = Networks(self.settings, self.device)
+        networks.matting  # noqa: B018, a model that is none is told before any photo is looked at
 
         def work(job: Job, observe: Observe) -> dict[str, Any]:
             result = matte_photo(job.photo, networks, self.trimap, observe, self.trimap_width)
@@ -72,15 +75,20 @@ class MatteTask:
 
 @dataclass(frozen=True)
 class EnhanceTask:
-    """The whole chain: the kinds of `sgmatte.pipeline.write_enhanced`."""
+    """The whole chain: the kinds of `sgmatte.results.KINDS`."""
 
+    matters: ClassVar = ()  # all
     settings: Settings
     device: Device
 
     def worker(self) -> Work:
-        from sgmatte.pipeline import Networks, enhance_photo, write_enhanced
+        from sgmatte.pipeline import Networks, enhance_photo
+        from sgmatte.results import write_enhanced
 
         networks = Networks(self.settings, self.device)
+        networks.matting  # noqa: B018, as above
+        if self.settings.weights.adversarial:
+            networks.critic  # noqa: B018, a file that is none is told now, not after an inversion
 
         def work(job: Job, observe: Observe) -> dict[str, Any]:
             result = enhance_photo(job.photo, networks, observe)
@@ -94,6 +102,28 @@ class EnhanceTask:
             }
 
         return work
+
+
+AnyTask = TrimapTask | MatteTask | EnhanceTask
+
+
+def options_of(task: AnyTask) -> dict[str, Any]:
+    """What results depend on besides the photo, by dotted names; the device is not among it."""
+    options = {name.removeprefix("settings."): value for name, value in _flat(asdict(task), "").items()}
+    return {
+        name: value
+        for name, value in options.items()
+        if (name in task.matters or not task.matters) and not name.startswith("device.")
+    }
+
+
+def _flat(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: str(value) if isinstance(value, Path) else value}
+    found: dict[str, Any] = {}
+    for key, part in value.items():
+        found |= _flat(part, f"{name}.{key}" if name else key)
+    return found
 
 
 def _texts(job: Job) -> dict[str, str]:

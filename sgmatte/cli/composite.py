@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from sgmatte.batch.names import Job
 from sgmatte.cli import options
 from sgmatte.cli.messages import Observe, Screen
-from sgmatte.cli.photos import check_out, check_results, each_photo
+from sgmatte.cli.photos import check_out, each_photo, named_jobs
 from sgmatte.errors import UsageError
 
 
@@ -31,7 +32,7 @@ def composite(
 
     Example: sgmatte composite portrait_cutout.png --background beach.jpg
     """
-    results = _results(cutouts, out, out_dir)
+    jobs = _jobs(cutouts, out, out_dir)
     if photo is not None and len(cutouts) > 1:
         raise UsageError("--photo belongs to a single cut-out; give one at a time")
 
@@ -45,24 +46,24 @@ def composite(
     check_background(behind, photo is not None)
     original = read_photo(photo, max_pixels) if photo else None
 
-    def work(cutout: Path, observe: Observe) -> dict[str, Any]:
-        pixels = read_cutout(cutout, max_pixels)
-        write_image(results[cutout], in_front(pixels, behind, original, blur, name=str(cutout)))
+    def work(job: Job, observe: Observe) -> dict[str, Any]:
+        pixels = read_cutout(job.photo, max_pixels)
+        write_image(job.files["composite"], in_front(pixels, behind, original, blur, name=str(job.photo)))
         return {
-            "files": {"composite": str(results[cutout])},
+            "files": {"composite": str(job.files["composite"])},
             "size": list(pixels.shape[2:]),
             "background": background,
         }
 
-    each_photo(results, work, Screen(quiet, json), chosen_device("cpu"))
+    each_photo(jobs, work, Screen(quiet, json), chosen_device("cpu"))
 
 
-def _results(cutouts: list[Path], out: Path | None, out_dir: Path | None) -> dict[Path, Path]:
-    """Where the composite of each cut-out goes."""
+def _jobs(cutouts: list[Path], out: Path | None, out_dir: Path | None) -> list[Job]:
+    """Each cut-out with the file of its composite."""
     check_out(cutouts, out, out_dir)
-    results = {
-        cutout: out or (out_dir or cutout.parent) / f"{cutout.stem.removesuffix('_cutout')}_composite.png"
-        for cutout in cutouts
-    }
-    check_results({cutout: [file] for cutout, file in results.items()})
-    return results
+
+    def files(cutout: Path) -> dict[str, Path]:
+        name = f"{cutout.stem.removesuffix('_cutout')}_composite.png"
+        return {"composite": out or (out_dir or cutout.parent) / name}
+
+    return named_jobs(cutouts, out_dir, files)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from sgmatte.cli import options
-from sgmatte.cli.messages import Observe, Screen
-from sgmatte.cli.photos import check_results, each_photo, result_paths
+from sgmatte.cli.messages import Screen
+from sgmatte.cli.photos import Asked, run_batch, selected
 
 PICTURES = ("enhanced", "trimap", "alpha", "cutout", "preview")
 
@@ -30,7 +29,8 @@ def weight(text: str) -> Any:
 
 
 def enhance(
-    photos: options.Photos,
+    photos: options.Sources = None,
+    out: options.Output = None,
     out_dir: options.OutFolder = None,
     generator: options.GeneratorChoice = "auto",
     size: Size = None,
@@ -77,6 +77,13 @@ def enhance(
             help="Features of the perceptual loss; lpips only where its weights are present.", rich_help_panel=LOSSES
         ),
     ] = "auto",
+    recursive: options.Recursive = False,
+    files_from: options.FilesFrom = None,
+    name: options.Name = None,
+    skip_existing: options.SkipExisting = None,
+    dry_run: options.DryRun = False,
+    jobs: options.Jobs = 1,
+    engine: options.EngineChoice = "local",
     seed: options.Seed = 0,
     max_pixels: options.MaxPixels = options.MAX_PIXELS,
     device: options.DeviceChoice = "auto",
@@ -89,57 +96,45 @@ def enhance(
 
     Example: sgmatte enhance photo.jpg --out-dir results
     """
-    results = {photo: result_paths(photo, out_dir, PICTURES) for photo in photos}
-    check_results({photo: list(files.values()) for photo, files in results.items()})
+    asked = Asked(photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json)
+    with selected(asked, [*PICTURES, "report"], {"report": ".json"}, piped="enhanced") as selection:
+        from sgmatte.device import chosen_device
 
-    from sgmatte.device import chosen_device
+        chosen = chosen_device(device)  # before the heavier imports: it may refuse
 
-    chosen = chosen_device(device)  # before the heavier imports: it may refuse
+        from sgmatte.batch.tasks import EnhanceTask
+        from sgmatte.enhancement.losses import LossWeights
+        from sgmatte.enhancement.optimise import Optimisation
+        from sgmatte.generator import GENERATORS, chosen_generator
+        from sgmatte.pipeline import Settings
 
-    from sgmatte.enhancement.losses import LossWeights
-    from sgmatte.enhancement.optimise import Optimisation
-    from sgmatte.generator import GENERATORS, chosen_generator
-    from sgmatte.pipeline import Networks, Settings, enhance_photo
-    from sgmatte.results import write_enhanced
-
-    name, pixels = chosen_generator(generator, int(size) if size else None)
-    settings = Settings(
-        generator=name,
-        size=pixels,
-        model=model,
-        landmarks=landmarks,
-        face=face,
-        latents=latents,
-        whole=whole,
-        perceptual=perceptual,
-        critic=critic,
-        backgrounds=backgrounds,
-        optimisation=Optimisation(variables=optimise, paste=paste, steps=steps, rate=rate),
-        weights=LossWeights(
-            entropy=entropy_weight, pixels=pixel_weight, perceptual=perceptual_weight, adversarial=adversarial_weight
-        ),
-        seed=seed,
-        max_pixels=max_pixels,
-    )
-    screen = Screen(quiet, json)
-    screen.note(f"generator: {name} at {pixels} px")
-    fetch_once(GENERATORS[name].weight, screen)
-    networks = Networks(settings, chosen)
-    if adversarial_weight:
-        networks.critic  # noqa: B018, a file that is none is told now, not after an inversion
-
-    def work(photo: Path, observe: Observe) -> dict[str, Any]:
-        result = enhance_photo(photo, networks, observe)
-        files = write_enhanced(result, out_dir or photo.parent)
-        return {
-            "files": {file.stem.rpartition("_")[2]: str(file) for file in files},
-            "size": list(result.matte.photo.size),
-            "notes": list(result.matte.photo.notes),
-            "confidence": asdict(result.matte.confidence),
-            "report": result.report,
-        }
-
-    each_photo(results, work, screen, chosen)
+        drawing, pixels = chosen_generator(generator, int(size) if size else None)
+        settings = Settings(
+            generator=drawing,
+            size=pixels,
+            model=model,
+            landmarks=landmarks,
+            face=face,
+            latents=latents,
+            whole=whole,
+            perceptual=perceptual,
+            critic=critic,
+            backgrounds=backgrounds,
+            optimisation=Optimisation(variables=optimise, paste=paste, steps=steps, rate=rate),
+            weights=LossWeights(
+                entropy=entropy_weight,
+                pixels=pixel_weight,
+                perceptual=perceptual_weight,
+                adversarial=adversarial_weight,
+            ),
+            seed=seed,
+            max_pixels=max_pixels,
+        )
+        screen = Screen(quiet, json)
+        screen.note(f"generator: {drawing} at {pixels} px")
+        if not dry_run:
+            fetch_once(GENERATORS[drawing].weight, screen)
+        run_batch(selection, "enhance", EnhanceTask(settings, chosen), screen)
 
 
 def fetch_once(name: str, screen: Screen) -> None:

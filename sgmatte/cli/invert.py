@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from sgmatte.batch.names import Job
 from sgmatte.cli import options
 from sgmatte.cli.enhance import FACE, Size, fetch_once
 from sgmatte.cli.messages import Observe, Screen
-from sgmatte.cli.photos import check_results, each_photo
+from sgmatte.cli.photos import each_photo, named_jobs
 
 
 def invert(
@@ -42,8 +43,7 @@ def invert(
         latents = {"latents": folder / f"{photo.stem}_latents.safetensors"}
         return latents | ({"inverted": folder / f"{photo.stem}_inverted.png"} if picture else {})
 
-    results = {photo: files(photo) for photo in photos}
-    check_results({photo: list(paths.values()) for photo, paths in results.items()})
+    jobs = named_jobs(photos, out_dir, files)
 
     from sgmatte.device import chosen_device
 
@@ -61,16 +61,16 @@ def invert(
     fetch_once(GENERATORS[name].weight, screen)
     networks = Networks(settings, chosen)
 
-    def work(photo: Path, observe: Observe) -> dict[str, Any]:
-        latents, inversion = invert_photo(photo, networks, observe)
-        write_latents(results[photo]["latents"], latents)
+    def work(job: Job, observe: Observe) -> dict[str, Any]:
+        latents, inversion = invert_photo(job.photo, networks, observe)
+        write_latents(job.files["latents"], latents)
         if picture:
-            write_image(results[photo]["inverted"], inversion.image.clamp(0, 1))
+            write_image(job.files["inverted"], inversion.image.clamp(0, 1))
         return {
-            "files": {kind: str(file) for kind, file in results[photo].items()},
+            "files": {kind: str(file) for kind, file in job.files.items()},
             "generator": networks.generator.name,
             "psnr": {"after_w_plus": inversion.psnr_after_w, "inversion": inversion.psnr},
             "seconds": round(inversion.seconds, 3),
         }
 
-    each_photo(results, work, screen, chosen)
+    each_photo(jobs, work, screen, chosen)

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from sgmatte.cli import options
-from sgmatte.cli.messages import Observe, Screen
-from sgmatte.cli.photos import check_out, check_results, each_photo, result_paths
+from sgmatte.cli.messages import Screen
+from sgmatte.cli.photos import Asked, run_batch, selected
 from sgmatte.errors import UsageError
 
 
-def _results(
-    photos: list[Path], out: Path | None, out_dir: Path | None, kinds: list[str]
-) -> dict[Path, dict[str, Path]]:
-    """Where the results of each photo go, by kind; `out` renames the first kind of a single photo."""
-    check_out(photos, out, out_dir)
-    folder = out.parent if out is not None else out_dir
-    results = {photo: result_paths(photo, folder, kinds) for photo in photos}
-    if out is not None:
-        results[photos[0]][kinds[0]] = out
-    check_results({photo: list(files.values()) for photo, files in results.items()})
-    return results
-
-
 def matte(
-    photos: options.Photos,
-    out: options.OutFile = None,
+    photos: options.Sources = None,
+    out: options.Output = None,
     out_dir: options.OutFolder = None,
     model: options.MattingChoice = "gca",
     trimap: Annotated[
@@ -45,6 +31,13 @@ def matte(
         ),
     ] = None,
     cutout: Annotated[bool, typer.Option("--cutout", help="Write <stem>_cutout.png (RGBA) as well.")] = False,
+    recursive: options.Recursive = False,
+    files_from: options.FilesFrom = None,
+    name: options.Name = None,
+    skip_existing: options.SkipExisting = None,
+    dry_run: options.DryRun = False,
+    jobs: options.Jobs = 1,
+    engine: options.EngineChoice = "local",
     max_pixels: options.MaxPixels = options.MAX_PIXELS,
     device: options.DeviceChoice = "auto",
     quiet: options.Quiet = False,
@@ -54,40 +47,36 @@ def matte(
 
     Example: sgmatte matte photo.jpg --cutout
     """
-    if trimap is not None and len(photos) > 1:
-        raise UsageError("--trimap belongs to a single photo")
     if trimap_width is not None and trimap is None:
         raise UsageError("--trimap-width makes a trimap of a mask: give the mask with --trimap")
-    results = _results(photos, out, out_dir, ["alpha", "cutout"] if cutout else ["alpha"])
+    asked = Asked(photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json)
+    kinds = ["alpha", "cutout"] if cutout else ["alpha"]
+    with selected(asked, kinds, piped=kinds[-1]) as selection:
+        if trimap is not None and len(selection.jobs) > 1:
+            raise UsageError("--trimap belongs to a single photo")
 
-    from sgmatte.device import chosen_device
+        from sgmatte.device import chosen_device
 
-    chosen = chosen_device(device)  # before the heavier imports: it may refuse
+        chosen = chosen_device(device)  # before the heavier imports: it may refuse
 
-    from sgmatte.pipeline import Networks, Settings, matte_photo
-    from sgmatte.writers import write_image
+        from sgmatte.batch.tasks import MatteTask
+        from sgmatte.pipeline import Settings
 
-    networks = Networks(Settings(model=model, max_pixels=max_pixels), chosen)
-
-    def work(photo: Path, observe: Observe) -> dict[str, Any]:
-        result = matte_photo(photo, networks, trimap, observe, trimap_width)
-        for kind, file in results[photo].items():
-            write_image(file, getattr(result, kind))
-        return {
-            "files": {kind: str(file) for kind, file in results[photo].items()},
-            "size": list(result.photo.size),
-            "model": model,
-            "confidence": asdict(result.confidence),
-            "notes": list(result.photo.notes),
-        }
-
-    each_photo(results, work, Screen(quiet, json), chosen)
+        settings = Settings(model=model, max_pixels=max_pixels)
+        run_batch(selection, "matte", MatteTask(settings, chosen, trimap, trimap_width), Screen(quiet, json))
 
 
 def trimap(
-    photos: options.Photos,
-    out: options.OutFile = None,
+    photos: options.Sources = None,
+    out: options.Output = None,
     out_dir: options.OutFolder = None,
+    recursive: options.Recursive = False,
+    files_from: options.FilesFrom = None,
+    name: options.Name = None,
+    skip_existing: options.SkipExisting = None,
+    dry_run: options.DryRun = False,
+    jobs: options.Jobs = 1,
+    engine: options.EngineChoice = "local",
     max_pixels: options.MaxPixels = options.MAX_PIXELS,
     device: options.DeviceChoice = "auto",
     quiet: options.Quiet = False,
@@ -99,24 +88,13 @@ def trimap(
 
     Example: sgmatte trimap photo.jpg
     """
-    results = _results(photos, out, out_dir, ["trimap"])
+    asked = Asked(photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json)
+    with selected(asked, ["trimap"], piped="trimap") as selection:
+        from sgmatte.device import chosen_device
 
-    from sgmatte.device import chosen_device
+        chosen = chosen_device(device)  # before the heavier imports: it may refuse
 
-    chosen = chosen_device(device)  # before the heavier imports: it may refuse
+        from sgmatte.batch.tasks import TrimapTask
+        from sgmatte.pipeline import Settings
 
-    from sgmatte.masks import write_trimap
-    from sgmatte.pipeline import Networks, Settings, trimap_photo
-
-    networks = Networks(Settings(max_pixels=max_pixels), chosen)
-
-    def work(photo: Path, observe: Observe) -> dict[str, Any]:
-        read, classes, confidence = trimap_photo(photo, networks, observe)
-        return {
-            "files": {"trimap": str(write_trimap(results[photo]["trimap"], classes))},
-            "size": list(read.size),
-            "notes": list(read.notes),
-            "confidence": asdict(confidence),
-        }
-
-    each_photo(results, work, Screen(quiet, json), chosen)
+        run_batch(selection, "trimap", TrimapTask(Settings(max_pixels=max_pixels), chosen), Screen(quiet, json))

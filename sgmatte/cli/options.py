@@ -27,13 +27,64 @@ def _listed_models(name: str) -> str:
     raise typer.Exit
 
 
+MANY = "Many photos"  # heading in the help
+
 Photos = Annotated[
     list[Path], typer.Argument(help="Photos: JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC.", show_default=False)
+]
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PHOTOS...",
+        help="Photos (JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC), folders or globs; - reads one photo from stdin "
+        "and writes its result to stdout.",
+        show_default=False,
+    ),
+]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Search subfolders too.", rich_help_panel=MANY)]
+FilesFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--files-from",
+        metavar="FILE",
+        help="A list of photos, one a line or as `find -print0` gives them; - is stdin.",
+        rich_help_panel=MANY,
+        show_default=False,
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="TEMPLATE",
+        help="Names of results, of {stem}, {ext} and {kind}: '{kind}/{stem}.png'.",
+        rich_help_panel=MANY,
+        show_default=False,
+    ),
+]
+SkipExisting = Annotated[
+    bool | None,
+    typer.Option(
+        "--skip-existing/--overwrite",
+        help="Leave alone what is there, or do it again. Folders and lists are skipped by default, named photos done.",
+        rich_help_panel=MANY,
+        show_default=False,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=MANY)
+]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Processes that share the cores.", min=1, rich_help_panel=MANY)]
+EngineChoice = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--engine", help="ray: --jobs workers of a Ray cluster; they must see the same files.", rich_help_panel=MANY
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Every random choice comes from this number.")]
 DeviceChoice = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="What computes.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a JSON line for each result on stdout.")]
 MattingChoice = Annotated[
     str,
     typer.Option(
@@ -50,6 +101,16 @@ GeneratorChoice = Annotated[
     typer.Option("--generator", help="What draws the face; auto: the best one present that draws --size."),
 ]
 MaxPixels = Annotated[int, typer.Option(help="Limit of a photo, checked before it is decoded.", min=1)]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="PATH",
+        help="Name of a single result; a folder for several, or if it is one or ends in /. Trees are kept.",
+        show_default=False,
+    ),
+]
 OutFolder = Annotated[
     Path | None, typer.Option("--out-dir", help="Where results go; without it, beside each photo.", show_default=False)
 ]

@@ -1,24 +1,179 @@
-"""Several photos on one command line: where their results go, and how one that fails leaves the others alone."""
+"""Photos on the command line, one or many: which they are, where their results go, and how a batch of them is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from sgmatte import __version__
-from sgmatte.cli.messages import Observe, Screen, error_line
-from sgmatte.device import Device
-from sgmatte.errors import SgmatteError, UsageError, WeightError
+from sgmatte.batch.attempts import Work
+from sgmatte.batch.engines import Engine, Here, Task
+from sgmatte.batch.inputs import Input, found_inputs, listed
+from sgmatte.batch.names import Job, Place, check_results, output_place
+from sgmatte.batch.run import Plan, Todo, books_of, run, todo
+from sgmatte.cli.messages import Observe, Screen
+from sgmatte.cli.watching import BatchView
+from sgmatte.errors import UsageError
 
-Work = Callable[[Path, Observe], dict[str, Any]]
+if TYPE_CHECKING:
+    from sgmatte.batch.tasks import AnyTask
+    from sgmatte.device import Device
+
+STDIN = "stdin"  # what a photo from there is called
 
 
-def result_paths(photo: Path, folder: Path | None, kinds: Sequence[str]) -> dict[str, Path]:
-    """<stem>_<kind>.png for each kind of result, beside the photo or in `folder`."""
-    return {kind: (folder or photo.parent) / f"{photo.stem}_{kind}.png" for kind in kinds}
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of photos and of where their results go."""
+
+    sources: Sequence[str]
+    recursive: bool = False
+    files_from: str | None = None
+    out: str | None = None
+    out_dir: Path | None = None
+    name: str | None = None
+    keep: bool | None = None  # True with --skip-existing, False with --overwrite
+    dry_run: bool = False
+    jobs: int = 1
+    engine: str = "local"
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The photos of a command.
+
+    Attributes:
+        keep: whether results that are there are left alone.
+        several: whether the photos are a batch, with books.
+        to_stdout: the kind of result that goes there, of a photo from stdin.
+    """
+
+    jobs: Sequence[Job]
+    asked: Asked
+    keep: bool = False
+    several: bool = False
+    to_stdout: str | None = None
+
+
+@contextmanager
+def selected(
+    asked: Asked, kinds: Sequence[str], suffixes: Mapping[str, str] | None = None, *, piped: str
+) -> Iterator[Selection]:
+    """The photos that were asked for, with the files that each will give.
+
+    Args:
+        kinds: of results, the one first that `-o FILE` names.
+        suffixes: of kinds that are no .png.
+        piped: the kind that goes to stdout for a photo from stdin.
+
+    Raises:
+        UsageError: nothing was asked for, or results that would overwrite photos or one another.
+    """
+    if "-" in asked.sources:
+        with _piped(asked, kinds, suffixes, piped) as selection:
+            yield selection
+        return
+    sources, from_list = list(asked.sources), []
+    if asked.files_from is not None:
+        from_list = listed(_list_of(asked.files_from))
+    folder = asked.out_dir or (Path(asked.out) if asked.out else None)
+    skipped = [folder] if folder is not None and folder.is_dir() else []
+    inputs = found_inputs(
+        [*sources, *from_list], recursive=asked.recursive, skipped=skipped, outputs=_known_results(sources)
+    )
+    several = len(inputs) > 1 or asked.files_from is not None or not all(entry.named for entry in inputs)
+    place = output_place(asked.out, asked.out_dir, asked.name, several)
+    jobs = [place.job(entry, kinds, suffixes) for entry in inputs]
+    check_results(jobs)
+    by_search = asked.files_from is not None or any(not entry.named for entry in inputs)
+    yield Selection(jobs, asked, asked.keep if asked.keep is not None else by_search, several)
+
+
+@contextmanager
+def _piped(asked: Asked, kinds: Sequence[str], suffixes: Mapping[str, str] | None, piped: str) -> Iterator[Selection]:
+    """A photo from stdin; its result goes to stdout unless `-o` or `--out-dir` name a place."""
+    if list(asked.sources) != ["-"] or asked.files_from is not None:
+        raise UsageError("- stands alone: one photo from stdin")
+    to_stdout = asked.out is None and asked.out_dir is None
+    if to_stdout and asked.json:
+        raise UsageError("--json and the result would both go to stdout; name the result with -o")
+    if to_stdout and sys.stdout.isatty() and not asked.dry_run:
+        raise UsageError("the result would be written to the terminal; redirect it into a file, or name one with -o")
+    with tempfile.TemporaryDirectory(prefix="sgmatte-") as folder:
+        photo = Path(folder) / STDIN
+        if not asked.dry_run:
+            with photo.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        place = Place(Path(folder) / "out") if to_stdout else output_place(asked.out, asked.out_dir, asked.name, False)
+        job = replace(place.job(Input(photo, photo.parent, named=True), kinds, suffixes), seen=True)
+        if to_stdout:
+            job = replace(job, files={piped: job.files[piped]})
+        yield Selection([job], asked, to_stdout=piped if to_stdout else None)
+
+
+def run_batch(selection: Selection, name: str, task: AnyTask, screen: Screen) -> None:
+    """Work on photos; one that cannot be worked on costs a line on stderr and the exit code.
+
+    Raises:
+        typer.Exit: at the end, where a photo failed (1) or the user interrupted (130).
+    """
+    from sgmatte.batch.tasks import options_of
+
+    asked = selection.asked
+    plan = Plan(name, selection.jobs, options_of(task), selection.keep, selection.several)
+    books = books_of(plan)
+    work = todo(plan, books)
+    view = BatchView(screen, task.device, work, plain=selection.to_stdout is None)
+    if asked.dry_run:
+        view.dry_run()
+        return
+    with view.shown() as observe:
+        summary = run(plan, work, books, _engine(task, asked, len(work.jobs), observe), view)
+    view.summary(summary, books)
+    if selection.to_stdout and not summary.exit_code:
+        sys.stdout.buffer.write(selection.jobs[0].files[selection.to_stdout].read_bytes())
+        sys.stdout.buffer.flush()
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def each_photo(jobs: Sequence[Job], work: Work, screen: Screen, device: Device) -> None:
+    """`run_batch` in this process and without books, for commands whose photos are named one by one."""
+
+    @dataclass(frozen=True)
+    class Given:
+        def worker(self) -> Work:
+            return work
+
+    plan = Plan("", jobs, books=False)
+    todo_now = Todo(list(jobs), {}, {}, [])
+    view = BatchView(screen, device, todo_now)
+    with view.shown() as observe:
+        summary = run(plan, todo_now, {}, Here(Given(), observe), view)
+    view.summary(summary, {})
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def named_jobs(
+    photos: Collection[Path], out_dir: Path | None, files: Callable[[Path], Mapping[str, Path]]
+) -> list[Job]:
+    """Jobs of photos that are named one by one, checked.
+
+    Raises:
+        UsageError: see `check_results`.
+    """
+    jobs = [Job(photo, files(photo), out_dir or photo.parent, photo.exists()) for photo in photos]
+    check_results(jobs)
+    return jobs
 
 
 def check_out(photos: Collection[Path], out: Path | None, out_dir: Path | None) -> None:
@@ -27,59 +182,30 @@ def check_out(photos: Collection[Path], out: Path | None, out_dir: Path | None) 
         raise UsageError("--out names a single result; for several use --out-dir, and not both")
 
 
-def check_results(results: Mapping[Path, Sequence[Path]]) -> None:
-    """Refuse to start where a result would take another's place, or a photo's.
+def _engine(task: Task, asked: Asked, photos: int, observe: Observe) -> Engine:
+    if asked.engine == "ray":
+        from sgmatte.batch.remote import Ray
 
-    Args:
-        results: for each photo, the files that it will give.
+        return Ray(task, asked.jobs)
+    workers = max(1, min(asked.jobs, photos))
+    if workers == 1:
+        return Here(task, observe)
+    from sgmatte.batch.processes import Processes
 
-    Raises:
-        UsageError: the message names the files.
-    """
-    originals = {photo.resolve(): photo for photo in results}
-    writers: dict[Path, Path] = {}
-    for photo, files in results.items():
-        for file in files:
-            place = file.resolve()
-            if place in originals:
-                raise UsageError(
-                    f"{file}: the result would overwrite the photo {originals[place]}; choose another name"
-                )
-            if place in writers:
-                raise UsageError(f"{file} would be written twice, for {writers[place]} and for {photo}; rename one")
-            writers[place] = photo
+    return Processes(task, workers)
 
 
-def each_photo(photos: Collection[Path], work: Work, screen: Screen, device: Device) -> None:
-    """Run `work` on every photo; a photo that cannot be worked on costs one line on stderr and the exit code.
+def _list_of(source: str) -> bytes:
+    if source == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError(f"--files-from {source}: {error.strerror}") from error
 
-    `work` returns what `--json` shows of a photo; its "files" are listed on stdout and its "notes" on stderr.
 
-    Raises:
-        typer.Exit: at the end, with the highest exit code of the photos that failed.
-    """
-    screen.device(device)
-    shown, exit_code = [], 0
-    for photo in photos:
-        if len(photos) > 1:
-            screen.note(str(photo))
-        try:
-            with screen.progress() as observe:
-                result = work(photo, observe)
-        except WeightError:
-            raise  # the other photos need the same networks
-        except SgmatteError as error:
-            error_line(str(error))
-            exit_code = max(exit_code, error.exit_code)
-            shown.append({"photo": str(photo), "error": str(error)})
-            continue
-        for note in result.get("notes", ()):
-            screen.note(f"{photo}: {note}")
-        for file in result["files"].values():
-            screen.line(file)
-        shown.append({"photo": str(photo), **result})
-    screen.result(
-        {"version": __version__, "device": {"name": device.name, "reason": device.reason}, "photos": shown},
-    )
-    if exit_code:
-        raise typer.Exit(exit_code)
+def _known_results(sources: Sequence[str]) -> set[Path]:
+    """What batches are known to have written into the folders that are searched."""
+    from sgmatte.batch.manifest import Manifest
+
+    return {file for source in sources if Path(source).is_dir() for file in Manifest(Path(source)).results()}
