@@ -2,8 +2,9 @@
 
 import typer
 
-from sgmatte.cli.bench import generators, portraits
+from sgmatte.cli.bench import generators, portraits, reports
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(portraits.app)
 app.add_typer(generators.app)
+app.add_typer(reports.app)
