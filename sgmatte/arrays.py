@@ -15,9 +15,11 @@ import numpy as np
 from torch import Tensor
 
 from sgmatte import results
+from sgmatte.forms import Bits, Form
 from sgmatte.masks import TRIMAP_LEVELS, write_trimap
+from sgmatte.metadata import metadata_for
 from sgmatte.trimaps import Confidence
-from sgmatte.writers import write_image
+from sgmatte.writers import write_image, written
 
 StrPath: TypeAlias = str | PathLike[str]
 
@@ -82,11 +84,28 @@ class Matte:
         """What of the photo was left behind, in words."""
         return self.tensors.photo.notes
 
-    def save(self, path: StrPath, what: Literal["alpha", "cutout", "foreground", "trimap"] = "alpha") -> Path:
-        """Write the alpha, or what else is named; raises like `writers.write_image`."""
+    def save(
+        self,
+        path: StrPath,
+        what: Literal["alpha", "cutout", "foreground", "trimap"] = "alpha",
+        *,
+        bits: Bits = 8,
+        keep_metadata: bool = False,
+    ) -> Path:
+        """Write the alpha, or what else is named, in the format of the suffix.
+
+        Args:
+            bits: per channel, 8 or 16; a trimap has 8.
+            keep_metadata: colours carry the EXIF of the photo's file.
+
+        Raises:
+            PhotoError, UsageError: as `writers.write_image`, or the photo's file is gone.
+        """
         if what == "trimap":
             return write_trimap(Path(path), self.tensors.trimap)
-        return write_image(Path(path), getattr(self.tensors, what))
+        form = Form(bits=bits, keep_metadata=keep_metadata)
+        metadata = metadata_for(form, self.tensors.photo.path)
+        return written(what, Path(path), getattr(self.tensors, what), form, metadata)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +129,27 @@ class Enhanced:
         """What `sgmatte enhance` writes into its report."""
         return self.tensors.report
 
-    def save(self, folder: StrPath) -> list[Path]:
+    def save(
+        self,
+        folder: StrPath,
+        *,
+        format: Literal["png", "webp", "tiff"] | None = None,
+        bits: Bits = 8,
+        keep_metadata: bool = False,
+    ) -> list[Path]:
         """Write the files of `sgmatte enhance`, named after the photo's file, or `image` where it was none.
 
+        Args:
+            format: of all pictures but the preview; png without it.
+            bits: per channel, of alpha and colours.
+            keep_metadata: colours carry the EXIF of the photo's file.
+
         Raises:
-            PhotoError, UsageError: as `writers.write_image`.
+            PhotoError, UsageError: as `writers.write_image`, or the photo's file is gone.
         """
-        return results.write_enhanced(self.tensors, Path(folder))
+        form = Form(format, bits, keep_metadata)
+        metadata = metadata_for(form, self.tensors.matte.photo.path)
+        return results.write_enhanced(self.tensors, Path(folder), form, metadata)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +163,9 @@ class Composite:
         """float32 (H, W, 3)."""
         return array_of(self.tensor)
 
-    def save(self, path: StrPath) -> Path:
+    def save(self, path: StrPath, *, bits: Bits = 8) -> Path:
         """Write the picture; raises like `writers.write_image`."""
-        return write_image(Path(path), self.tensor)
+        return write_image(Path(path), self.tensor, bits=bits)
 
 
 def array_of(image: Tensor) -> np.ndarray:

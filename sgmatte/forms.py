@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,9 @@ from sgmatte.errors import UsageError
 Bits = Literal[8, 16]
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 DEEP_FORMATS = ("PNG", "TIFF")
+OWN_SUFFIXES = {"preview": ".png", "report": ".json"}  # kinds of results that are for people, not for programs
+COLOURS = ("enhanced", "cutout", "foreground", "composite")  # carry metadata
+SHALLOW = ("trimap", "preview")
 
 
 @dataclass(frozen=True)
@@ -19,23 +22,37 @@ class Form:
     """What a user chooses of a command's pictures.
 
     Attributes:
-        format: of files that are given no name of their own.
+        format: of all but previews, or None: as a file's name says, PNG for files that are given none.
         bits: per channel, of alphas and colours. Trimaps and previews have 8.
         keep_metadata: colours carry the EXIF of their photo.
     """
 
-    format: Literal["png", "webp", "tiff"] = "png"
+    format: Literal["png", "webp", "tiff"] | None = None
     bits: Bits = 8
     keep_metadata: bool = False
 
-    @property
-    def suffix(self) -> str:
-        return f".{self.format}"
+    def suffixes(self, kinds: Iterable[str]) -> dict[str, str]:
+        """Of files that are given no name of their own, by kind."""
+        return {kind: OWN_SUFFIXES.get(kind, f".{self.format or 'png'}") for kind in kinds}
 
-    def check(self, files: Iterable[Path]) -> None:
-        """Raises UsageError where a file's name asks for what cannot be: see `format_of`."""
-        for file in files:
-            format_of(file, self.bits)
+    def bits_of(self, kind: str) -> Bits:
+        return 8 if kind in SHALLOW else self.bits
+
+    def check(self, files: Mapping[str, Path]) -> None:
+        """Refuse names of results, by kind, that ask for what cannot be.
+
+        Raises:
+            UsageError: see `format_of`, or a name of another format than the one chosen.
+        """
+        for kind, file in files.items():
+            if kind in OWN_SUFFIXES:
+                continue
+            name = format_of(file, self.bits_of(kind))
+            if self.format and name != self.format.upper():
+                raise UsageError(f"{file}: --format {self.format} and this name do not go together; give one of them")
+
+
+PLAIN = Form()
 
 
 def format_of(path: Path, bits: Bits = 8) -> str:

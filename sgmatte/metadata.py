@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
+from sgmatte.forms import Form
 from sgmatte.readers import MAX_PIXELS, opened_image
 
 Base, IFD = ExifTags.Base, ExifTags.IFD
@@ -42,6 +43,9 @@ class Metadata:
         return bool(self.profile)
 
 
+NO_METADATA = Metadata()
+
+
 def carried_metadata(path: Path | str, max_pixels: int = MAX_PIXELS) -> Metadata:
     """What pictures made of the photo at `path` carry of its metadata. EXIF that is damaged is noted and left behind.
 
@@ -53,6 +57,11 @@ def carried_metadata(path: Path | str, max_pixels: int = MAX_PIXELS) -> Metadata
             return Metadata(_upright_exif(image).tobytes(), srgb_profile())
         except Exception as error:  # Pillow raises whatever the damaged bytes lead it to
             return Metadata(Image.Exif().tobytes(), srgb_profile(), (f"its EXIF is damaged and left behind ({error})",))
+
+
+def metadata_for(form: Form, path: Path, max_pixels: int = MAX_PIXELS) -> Metadata:
+    """`carried_metadata`, if the form asks for it."""
+    return carried_metadata(path, max_pixels) if form.keep_metadata else NO_METADATA
 
 
 def _upright_exif(image: Image.Image) -> Image.Exif:

@@ -10,18 +10,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sgmatte import __version__, zoo
 from sgmatte.device import peak_memory_mb
 from sgmatte.foreground import estimated_foreground
+from sgmatte.forms import PLAIN, Form
 from sgmatte.masks import write_trimap
+from sgmatte.metadata import NO_METADATA, Metadata
 from sgmatte.metrics import psnr
 from sgmatte.photo import Photo, write_json
 from sgmatte.preview import preview_image
 from sgmatte.trimaps import Confidence, entropy
-from sgmatte.writers import write_image
+from sgmatte.writers import written
 
 if TYPE_CHECKING:
     from sgmatte.enhancement.optimise import Enhancement
@@ -64,29 +67,32 @@ KINDS = ("enhanced", "trimap", "alpha", "cutout", "preview", "report")
 """What an enhancement is written as: five pictures and a report."""
 
 
-def write_enhanced(result: Enhanced, where: Path | Mapping[str, Path]) -> list[Path]:
-    """Write <stem>_<kind>.png and <stem>_report.json into a folder, or under the names given by kind; returns them."""
-    stem = result.matte.photo.path.stem
-    files = (
-        {kind: where / f"{stem}_{kind}{'.json' if kind == 'report' else '.png'}" for kind in KINDS}
-        if isinstance(where, Path)
-        else where
-    )
-    return [_written(result, kind, file) for kind, file in files.items()]
+def write_enhanced(
+    result: Enhanced, where: Path | Mapping[str, Path], form: Form = PLAIN, metadata: Metadata = NO_METADATA
+) -> list[Path]:
+    """Write <stem>_<kind>.png and <stem>_report.json into a folder, or under the names given by kind; returns them.
+
+    Raises:
+        PhotoError, UsageError: as `written`.
+    """
+    stem, suffixes = result.matte.photo.path.stem, form.suffixes(KINDS)
+    files = {kind: where / f"{stem}_{kind}{suffixes[kind]}" for kind in KINDS} if isinstance(where, Path) else where
+    for kind, file in files.items():
+        if kind == "report":
+            write_json(file, result.report)
+        elif kind == "trimap":
+            write_trimap(file, result.matte.trimap)
+        else:
+            written(kind, file, _picture(result, kind), form, metadata)
+    return list(files.values())
 
 
-def _written(result: Enhanced, kind: str, file: Path) -> Path:
+def _picture(result: Enhanced, kind: str) -> Tensor | np.ndarray:
     matte = result.matte
-    if kind == "report":
-        write_json(file, result.report)
-        return file
-    if kind == "trimap":
-        return write_trimap(file, matte.trimap)
     if kind == "preview":
-        return write_image(
-            file, preview_image(matte.photo.image, result.image, matte.trimap, matte.alpha, matte.cutout)
-        )
-    return write_image(file, result.image if kind == "enhanced" else getattr(matte, kind))
+        return preview_image(matte.photo.image, result.image, matte.trimap, matte.alpha, matte.cutout)
+    picture: Tensor = result.image if kind == "enhanced" else getattr(matte, kind)
+    return picture
 
 
 class Clock:

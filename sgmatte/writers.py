@@ -15,10 +15,9 @@ from torch import Tensor
 
 from sgmatte.errors import PhotoError
 from sgmatte.files import write_bytes
-from sgmatte.forms import Bits, format_of
-from sgmatte.metadata import Metadata, tiff_with
+from sgmatte.forms import COLOURS, Bits, Form, format_of
+from sgmatte.metadata import NO_METADATA, Metadata, tiff_with
 
-NONE = Metadata()
 PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {"compress_level": 4},
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -27,7 +26,9 @@ PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
 PNG_HEADER = 33  # bytes of its signature and first chunk
 
 
-def write_image(path: Path | str, image: Tensor | np.ndarray, *, bits: Bits = 8, metadata: Metadata = NONE) -> Path:
+def write_image(
+    path: Path | str, image: Tensor | np.ndarray, *, bits: Bits = 8, metadata: Metadata = NO_METADATA
+) -> Path:
     """Write an image atomically, in the format of the suffix (.png, .jpg, .webp, .tif, .tiff), and return its path.
 
     Args:
@@ -53,6 +54,15 @@ def write_image(path: Path | str, image: Tensor | np.ndarray, *, bits: Bits = 8,
     except ValueError as error:  # of Pillow's encoders: WebP ends at 16383 pixels, JPEG's EXIF at 64 KB
         raise PhotoError(f"{path}: cannot be written ({error})") from error
     return path
+
+
+def written(kind: str, file: Path, image: Tensor | np.ndarray, form: Form, metadata: Metadata = NO_METADATA) -> Path:
+    """Write a result as it is wished for: alphas and colours in so many bits, metadata with colours alone.
+
+    Raises:
+        PhotoError, UsageError: as `write_image`.
+    """
+    return write_image(file, image, bits=form.bits_of(kind), metadata=metadata if kind in COLOURS else NO_METADATA)
 
 
 def _encoded(name: str, levels: np.ndarray, metadata: Metadata) -> bytes:

@@ -29,7 +29,8 @@ from sgmatte.pictures import cutout_of, photo_of, trimap_of
 SIZE = H, W = 150, 160
 # Options that say where results go, in what form, and what is shown meanwhile: results have `save`, callers `observe`.
 OF_FILES_AND_SCREENS = {"out", "out_dir", "cutout", "quiet", "json"} | {
-    *("recursive", "files_from", "name", "skip_existing", "dry_run", "jobs", "engine")
+    *("format", "bits", "keep_metadata"),
+    *("recursive", "files_from", "name", "skip_existing", "dry_run", "jobs", "engine"),
 }
 
 
@@ -252,6 +253,11 @@ def test_matte_gives_what_the_command_writes(
     assert trimap.confidence.entropy == pytest.approx(matted.confidence.entropy, rel=1e-4)
     assert np.array_equal(np.asarray(Image.open(trimap.save(tmp_path / "a.png"))), trimap.trimap)
     assert np.array_equal(np.asarray(Image.open(matted.save(tmp_path / "b.png", "trimap"))), matted.trimap)
+    fine = read_alpha(matted.save(tmp_path / "c.tif", bits=16))[0, 0].numpy()
+    assert np.abs(fine - matted.alpha).max() < 1 / 65535
+    assert len(np.unique(fine)) > 256  # of a photo of 8 bits: the network's own levels
+    with Image.open(matted.save(tmp_path / "d.png", "cutout", keep_metadata=True)) as cutout:
+        assert "icc_profile" in cutout.info
 
 
 def test_a_trimap_of_ones_own(session: sgmatte.Session, portrait: Path, matted: sgmatte.Matte) -> None:

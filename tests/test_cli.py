@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import typer
 from PIL import Image
@@ -24,6 +25,7 @@ from sgmatte.cli import enhance, options
 from sgmatte.cli.app import app, main
 from sgmatte.errors import NoFaceError, UsageError, WeightError
 from sgmatte.pipeline import Settings
+from sgmatte.readers import decoded
 from sgmatte.trimaps import Confidence, confidence
 
 Run = Callable[..., tuple[int, str, str]]
@@ -331,6 +333,81 @@ def test_a_generator_that_is_not_there_says_where_to_get_it(
     code, _, err = run("enhance", photos[0], "--generator", "stylegan2-ffhq-1024", "--size", "256")
     assert code == 2
     assert "choose one of 1024" in err
+
+
+# --- formats, depths and metadata
+
+
+def deep_ramp(path: Path) -> np.ndarray:
+    """A photo of 16 bits whose grey takes 4096 levels, and these levels."""
+    ramp = (np.arange(4096, dtype=np.uint16) * 16).reshape(32, 128)
+    tifffile.imwrite(path, np.repeat(ramp[..., None], 3, 2), photometric="rgb")
+    return ramp
+
+
+@pytest.mark.usefixtures("pipeline")
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_16_bits_go_through_matte(run: Run, tmp_path: Path, kind: str) -> None:
+    ramp = deep_ramp(tmp_path / "x.tif")
+    code, out, err = run("matte", tmp_path / "x.tif", "--cutout", "--bits", 16, "--format", kind)
+    assert (code, len(out.splitlines())) == (0, 2), err
+    alpha = decoded(tmp_path / f"x_alpha.{kind}").colours[..., 0]
+    cutout = decoded(tmp_path / f"x_cutout.{kind}")
+    assert len(np.unique(alpha)) == 4096
+    for found in (alpha, cutout.colours[..., 1], cutout.alpha):
+        assert found is not None
+        assert np.abs(found.astype(int) - ramp).max() <= 1
+    run("matte", tmp_path / "x.tif", "--format", kind, "--overwrite")
+    assert decoded(tmp_path / f"x_alpha.{kind}").colours.dtype == np.uint8
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_names_and_depths_that_do_not_go_together(run: Run, photos: list[Path], tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    for arguments, message in (
+        (["--bits", 16, "--format", "webp"], "WEBP has 8 bits per channel"),
+        (["--bits", 16, "-o", tmp_path / "x.jpg"], "JPEG has 8 bits per channel"),
+        (["--format", "tiff", "-o", tmp_path / "x.png"], "--format tiff and this name do not go together"),
+        (["-o", tmp_path / "x.gif"], "unknown image suffix"),
+    ):
+        code, _, err = run("matte", photos[0], *arguments)
+        assert code == 2
+        assert message in " ".join(err.split())
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_names_say_the_format(run: Run, photos: list[Path], tmp_path: Path) -> None:
+    assert (
+        run("matte", photos[0], "--cutout", "--name", "{kind}/{stem}.tif", "--bits", 16, "-o", tmp_path / "out")[0] == 0
+    )
+    assert run("trimap", photos[0], "--format", "webp", "--out-dir", tmp_path / "out")[0] == 0
+    assert decoded(tmp_path / "out" / "cutout" / "a.tif").colours.dtype == np.uint16
+    with Image.open(tmp_path / "out" / "a_trimap.webp") as found:
+        assert found.format == "WEBP"
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_metadata_goes_with_colours_if_it_is_asked_for(run: Run, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112], exif[0x8825] = "Sgmatte", 6, {1: "N", 2: (48.0, 30.0, 12.5)}
+    Image.new("RGB", (40, 20), "teal").save(tmp_path / "x.jpg", exif=exif)
+    assert run("matte", tmp_path / "x.jpg", "--cutout", "--keep-metadata")[0] == 0
+    with Image.open(tmp_path / "x_cutout.png") as cutout, Image.open(tmp_path / "x_alpha.png") as alpha:
+        assert cutout.size == alpha.size == (20, 40)
+        assert (cutout.getexif()[0x010F], cutout.getexif()[0x0112]) == ("Sgmatte", 1)
+        assert cutout.getexif().get_ifd(0x8825)[1] == "N"
+        assert "icc_profile" in cutout.info
+        assert not alpha.getexif()
+        assert "icc_profile" not in alpha.info
+    arguments = ("composite", tmp_path / "x_cutout.png", "-b", "white", "--bits", 16, "--format", "tiff")
+    assert run(*arguments, "--keep-metadata")[0] == 0
+    with Image.open(tmp_path / "x_composite.tiff") as composite:
+        assert composite.getexif()[0x010F] == "Sgmatte"
+    assert run("matte", tmp_path / "x.jpg", "--cutout", "--overwrite")[0] == 0
+    with Image.open(tmp_path / "x_cutout.png") as cutout:
+        assert not cutout.getexif()
+        assert "icc_profile" not in cutout.info
 
 
 # --- weights

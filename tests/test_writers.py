@@ -149,10 +149,13 @@ def test_wrong_wishes_are_told_before_anything_is_written(tmp_path: Path) -> Non
         ("a.gif", "unknown image suffix"),
     ):
         with pytest.raises(UsageError, match=message):
-            Form(bits=16).check([tmp_path / name])
+            Form(bits=16).check({"alpha": tmp_path / name})
         with pytest.raises(UsageError, match=message):
             write_image(tmp_path / name, torch.zeros(1, 1, H, W), bits=16)
-    Form(bits=16).check([tmp_path / "a.png", tmp_path / "a.TIFF"])
+    Form(bits=16).check({"alpha": tmp_path / "a.png", "cutout": tmp_path / "a.TIFF", "trimap": tmp_path / "a.webp"})
+    with pytest.raises(UsageError, match="do not go together"):
+        Form(format="webp").check({"alpha": tmp_path / "a.png"})
+    Form(format="webp").check({"preview": tmp_path / "a.png", "report": tmp_path / "a.json"})
     assert list(tmp_path.iterdir()) == []
 
 

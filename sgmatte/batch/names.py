@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sgmatte.batch.inputs import SUFFIXES, Input
 from sgmatte.errors import UsageError
+from sgmatte.forms import FORMATS
 
 FIELDS = ("stem", "ext", "kind")
 
@@ -74,7 +75,7 @@ class Place:
             return f"{photo.stem}_{kind}{suffix}"
         template, chosen = self.name, Path(self.name).suffix
         if chosen and "{" not in chosen:  # of pictures; what is no picture keeps its own
-            template, suffix = template.removesuffix(chosen), chosen if suffix == ".png" else suffix
+            template, suffix = template.removesuffix(chosen), chosen if suffix in FORMATS else suffix
         name = template.format(stem=photo.stem, ext=photo.suffix.removeprefix("."), kind=kind) + suffix
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise UsageError(f"--name {self.name}: gives {name} for {photo}, which leaves the output folder")

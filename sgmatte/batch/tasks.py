@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sgmatte.batch.attempts import Observe, Work
 from sgmatte.batch.names import Job
+from sgmatte.forms import PLAIN, Form
 
 if TYPE_CHECKING:
     from sgmatte.device import Device
@@ -45,29 +46,32 @@ class TrimapTask:
 class MatteTask:
     """The matte without enhancing: kinds "alpha", "cutout". `trimap` is a file, with `trimap_width` a mask's."""
 
-    matters: ClassVar = ("model", "max_pixels", "trimap", "trimap_width")
+    matters: ClassVar = ("model", "max_pixels", "trimap", "trimap_width", "form.bits", "form.keep_metadata")
     settings: Settings
     device: Device
     trimap: Path | None = None
     trimap_width: float | None = None
+    form: Form = PLAIN
 
     def worker(self) -> Work:
+        from sgmatte.metadata import metadata_for
         from sgmatte.pipeline import Networks, matte_photo
-        from sgmatte.writers import write_image
+        from sgmatte.writers import written
 
         networks = Networks(self.settings, self.device)
         networks.matting  # noqa: B018, a model that is none is told before any photo is looked at
 
         def work(job: Job, observe: Observe) -> dict[str, Any]:
             result = matte_photo(job.photo, networks, self.trimap, observe, self.trimap_width)
+            metadata = metadata_for(self.form, job.photo, self.settings.max_pixels)
             for kind, file in job.files.items():
-                write_image(file, getattr(result, kind))
+                written(kind, file, getattr(result, kind), self.form, metadata)
             return {
                 "files": _texts(job),
                 "size": list(result.photo.size),
                 "model": self.settings.model,
                 "confidence": asdict(result.confidence),
-                "notes": list(result.photo.notes),
+                "notes": [*result.photo.notes, *metadata.notes],
             }
 
         return work
@@ -80,8 +84,10 @@ class EnhanceTask:
     matters: ClassVar = ()  # all
     settings: Settings
     device: Device
+    form: Form = PLAIN
 
     def worker(self) -> Work:
+        from sgmatte.metadata import metadata_for
         from sgmatte.pipeline import Networks, enhance_photo
         from sgmatte.results import write_enhanced
 
@@ -92,12 +98,13 @@ class EnhanceTask:
 
         def work(job: Job, observe: Observe) -> dict[str, Any]:
             result = enhance_photo(job.photo, networks, observe)
-            write_enhanced(result, job.files)
+            metadata = metadata_for(self.form, job.photo, self.settings.max_pixels)
+            write_enhanced(result, job.files, self.form, metadata)
             return {
                 "files": _texts(job),
                 "size": list(result.matte.photo.size),
                 "confidence": asdict(result.matte.confidence),
-                "notes": list(result.matte.photo.notes),
+                "notes": [*result.matte.photo.notes, *metadata.notes],
                 "report": result.report,
             }
 

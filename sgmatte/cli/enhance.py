@@ -77,6 +77,9 @@ def enhance(
             help="Features of the perceptual loss; lpips only where its weights are present.", rich_help_panel=LOSSES
         ),
     ] = "auto",
+    format: options.Format = None,
+    bits: options.Bits = "8",
+    keep_metadata: options.KeepMetadata = False,
     recursive: options.Recursive = False,
     files_from: options.FilesFrom = None,
     name: options.Name = None,
@@ -97,7 +100,8 @@ def enhance(
     Example: sgmatte enhance photo.jpg --out-dir results
     """
     asked = Asked(photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json)
-    with selected(asked, [*PICTURES, "report"], {"report": ".json"}, piped="enhanced") as selection:
+    form = options.form(format, bits, keep_metadata)
+    with selected(asked, [*PICTURES, "report"], form, piped="enhanced") as selection:
         from sgmatte.device import chosen_device
 
         chosen = chosen_device(device)  # before the heavier imports: it may refuse
@@ -134,7 +138,7 @@ def enhance(
         screen.note(f"generator: {drawing} at {pixels} px")
         if not dry_run:
             fetch_once(GENERATORS[drawing].weight, screen)
-        run_batch(selection, "enhance", EnhanceTask(settings, chosen), screen)
+        run_batch(selection, "enhance", EnhanceTask(settings, chosen, form), screen)
 
 
 def fetch_once(name: str, screen: Screen) -> None:

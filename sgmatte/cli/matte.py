@@ -31,6 +31,9 @@ def matte(
         ),
     ] = None,
     cutout: Annotated[bool, typer.Option("--cutout", help="Write <stem>_cutout.png (RGBA) as well.")] = False,
+    format: options.Format = None,
+    bits: options.Bits = "8",
+    keep_metadata: options.KeepMetadata = False,
     recursive: options.Recursive = False,
     files_from: options.FilesFrom = None,
     name: options.Name = None,
@@ -51,7 +54,8 @@ def matte(
         raise UsageError("--trimap-width makes a trimap of a mask: give the mask with --trimap")
     asked = Asked(photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json)
     kinds = ["alpha", "cutout"] if cutout else ["alpha"]
-    with selected(asked, kinds, piped=kinds[-1]) as selection:
+    form = options.form(format, bits, keep_metadata)
+    with selected(asked, kinds, form, piped=kinds[-1]) as selection:
         if trimap is not None and len(selection.jobs) > 1:
             raise UsageError("--trimap belongs to a single photo")
 
@@ -63,13 +67,14 @@ def matte(
         from sgmatte.pipeline import Settings
 
         settings = Settings(model=model, max_pixels=max_pixels)
-        run_batch(selection, "matte", MatteTask(settings, chosen, trimap, trimap_width), Screen(quiet, json))
+        run_batch(selection, "matte", MatteTask(settings, chosen, trimap, trimap_width, form), Screen(quiet, json))
 
 
 def trimap(
     photos: options.Sources = None,
     out: options.Output = None,
     out_dir: options.OutFolder = None,
+    format: options.Format = None,
     recursive: options.Recursive = False,
     files_from: options.FilesFrom = None,
     name: options.Name = None,
@@ -89,7 +94,7 @@ def trimap(
     Example: sgmatte trimap photo.jpg
     """
     asked = Asked(photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json)
-    with selected(asked, ["trimap"], piped="trimap") as selection:
+    with selected(asked, ["trimap"], options.form(format), piped="trimap") as selection:
         from sgmatte.device import chosen_device
 
         chosen = chosen_device(device)  # before the heavier imports: it may refuse

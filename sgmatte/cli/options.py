@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+
+from sgmatte.forms import Form
 
 
 def _model_names() -> list[str]:
@@ -81,6 +83,25 @@ EngineChoice = Annotated[
         "--engine", help="ray: --jobs workers of a Ray cluster; they must see the same files.", rich_help_panel=MANY
     ),
 ]
+PICTURES = "Pictures"  # another
+Format = Annotated[
+    Literal["png", "webp", "tiff"] | None,
+    typer.Option(
+        "--format", help="Of pictures without a name of their own; png.", rich_help_panel=PICTURES, show_default=False
+    ),
+]
+Bits = Annotated[  # numbers, which typer takes as words
+    Literal["8", "16"],
+    typer.Option("--bits", help="Per channel, of alphas and colours; 16 in PNG and TIFF.", rich_help_panel=PICTURES),
+]
+KeepMetadata = Annotated[
+    bool,
+    typer.Option(
+        "--keep-metadata",
+        help="Colours carry the photo's EXIF, the place (GPS) too, and a profile of sRGB, which they are in.",
+        rich_help_panel=PICTURES,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Every random choice comes from this number.")]
 DeviceChoice = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="What computes.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -121,3 +142,9 @@ RunFolder = Annotated[Path, typer.Option("--run", help="Folder for checkpoints a
 WeightsOut = Annotated[Path, typer.Option("--out", "-o", help="Where the trained weights are written (safetensors).")]
 
 MAX_PIXELS = 100_000_000  # as sgmatte.photo.MAX_PIXELS, which `--help` must not import; a test holds them together
+
+
+def form(format: str | None, bits: str = "8", keep_metadata: bool = False) -> Form:
+    """The three options together."""
+    known: dict[str | None, Any] = {None: None, "png": "png", "webp": "webp", "tiff": "tiff"}
+    return Form(known[format], 16 if bits == "16" else 8, keep_metadata)

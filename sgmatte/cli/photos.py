@@ -21,6 +21,7 @@ from sgmatte.batch.run import Plan, Todo, books_of, run, todo
 from sgmatte.cli.messages import Observe, Screen
 from sgmatte.cli.watching import BatchView
 from sgmatte.errors import UsageError
+from sgmatte.forms import Form
 
 if TYPE_CHECKING:
     from sgmatte.batch.tasks import AnyTask
@@ -64,21 +65,19 @@ class Selection:
 
 
 @contextmanager
-def selected(
-    asked: Asked, kinds: Sequence[str], suffixes: Mapping[str, str] | None = None, *, piped: str
-) -> Iterator[Selection]:
+def selected(asked: Asked, kinds: Sequence[str], form: Form, *, piped: str) -> Iterator[Selection]:
     """The photos that were asked for, with the files that each will give.
 
     Args:
         kinds: of results, the one first that `-o FILE` names.
-        suffixes: of kinds that are no .png.
         piped: the kind that goes to stdout for a photo from stdin.
 
     Raises:
-        UsageError: nothing was asked for, or results that would overwrite photos or one another.
+        UsageError: nothing was asked for, or results that would overwrite photos or one another, or that cannot be
+            written as their names say.
     """
     if "-" in asked.sources:
-        with _piped(asked, kinds, suffixes, piped) as selection:
+        with _piped(asked, kinds, form, piped) as selection:
             yield selection
         return
     sources, from_list = list(asked.sources), []
@@ -91,14 +90,16 @@ def selected(
     )
     several = len(inputs) > 1 or asked.files_from is not None or not all(entry.named for entry in inputs)
     place = output_place(asked.out, asked.out_dir, asked.name, several)
-    jobs = [place.job(entry, kinds, suffixes) for entry in inputs]
+    jobs = [place.job(entry, kinds, form.suffixes(kinds)) for entry in inputs]
     check_results(jobs)
+    for job in jobs:
+        form.check(job.files)
     by_search = asked.files_from is not None or any(not entry.named for entry in inputs)
     yield Selection(jobs, asked, asked.keep if asked.keep is not None else by_search, several)
 
 
 @contextmanager
-def _piped(asked: Asked, kinds: Sequence[str], suffixes: Mapping[str, str] | None, piped: str) -> Iterator[Selection]:
+def _piped(asked: Asked, kinds: Sequence[str], form: Form, piped: str) -> Iterator[Selection]:
     """A photo from stdin; its result goes to stdout unless `-o` or `--out-dir` name a place."""
     if list(asked.sources) != ["-"] or asked.files_from is not None:
         raise UsageError("- stands alone: one photo from stdin")
@@ -113,7 +114,8 @@ def _piped(asked: Asked, kinds: Sequence[str], suffixes: Mapping[str, str] | Non
             with photo.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
         place = Place(Path(folder) / "out") if to_stdout else output_place(asked.out, asked.out_dir, asked.name, False)
-        job = replace(place.job(Input(photo, photo.parent, named=True), kinds, suffixes), seen=True)
+        job = replace(place.job(Input(photo, photo.parent, named=True), kinds, form.suffixes(kinds)), seen=True)
+        form.check(job.files)
         if to_stdout:
             job = replace(job, files={piped: job.files[piped]})
         yield Selection([job], asked, to_stdout=piped if to_stdout else None)
