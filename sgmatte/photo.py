@@ -20,6 +20,9 @@ from sgmatte.readers import Raster, decoded, raster_of
 from sgmatte.writers import write_image as write_image
 
 
+BAND = 256  # rows that are worked on at once where whole photos would need much memory
+
+
 @dataclass(frozen=True)
 class Photo:
     """A photo as the networks see it; `notes` says what of the file was left behind, in words for the user."""
@@ -58,12 +61,16 @@ def _photo(path: Path, raster: Raster) -> Photo:
     pixels = rgb_pixels(raster)
     if raster.alpha is not None and np.any(raster.alpha < raster.white):
         notes.append("its transparent parts are shown on white")
-        share = torch.from_numpy(raster.alpha).float()[None] / raster.white
-        pixels = pixels * share + (1 - share)
+        for rows in (slice(top, top + BAND) for top in range(0, len(raster.alpha), BAND)):  # a photo may be large
+            share = torch.from_numpy(raster.alpha[rows]).float() / raster.white
+            pixels[:, rows] = pixels[:, rows] * share + (1 - share)
     return Photo(path, pixels[None].contiguous(), tuple(notes))
 
 
 def rgb_pixels(raster: Raster) -> Tensor:
     """(3, H, W) float32 in [0, 1] of a file's colours, without their alpha."""
-    levels = torch.from_numpy(raster.colours).permute(2, 0, 1).float() / raster.white
-    return levels.expand(3, -1, -1)
+    height, width, channels = raster.colours.shape
+    pixels = torch.empty(3, height, width)
+    for k in range(3):  # plane by plane, in place: at the limit of pixels all of them have 1.2 GB
+        pixels[k] = torch.from_numpy(raster.colours[..., min(k, channels - 1)])
+    return pixels.div_(raster.white)

@@ -15,10 +15,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError, features
 
+from sgmatte.containers import check_claims, check_opened
 from sgmatte.deep import DeepProfileError, deep_in_srgb, deep_pixels
 from sgmatte.errors import PhotoError
+from sgmatte.hostile import file_size, printable
 
 MAX_PIXELS = 100_000_000
+LARGEST_METADATA = 64 << 20  # bytes
+LARGEST_PROFILE = 8 << 20  # bytes of a colour profile; those of printers have two or three million
 # Pillow reads more, but some of its other readers start programs (EPS) or are seldom attacked by anyone's tests.
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
@@ -61,9 +65,12 @@ def raster_of(
 ) -> Raster:
     """`decoded` of an image that Pillow has opened; `path` names it, `deep` is what `deep_pixels` has read of it."""
     notes = []
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        notes.append(f"the first of {image.n_frames} frames is used")  # type: ignore[attr-defined]
+    if image.format != "MPO" and getattr(image, "is_animated", False):  # counting frames would walk over them all
+        notes.append("only the first of its frames is used")
     profile = image.info.get("icc_profile") if managed else None
+    if profile and len(profile) > LARGEST_PROFILE:
+        notes.append(f"its colour profile has {len(profile) / 1e6:.0f} MB and is ignored")
+        profile = None
     if deep is not None:
         colours, alpha = deep
     else:
@@ -90,14 +97,13 @@ def raster_of(
 @contextmanager
 def opened_image(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     """The image behind `path`, its header checked; whatever goes wrong inside while it is decoded is a PhotoError."""
-    if not path.is_file():
-        raise PhotoError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
-    if path.stat().st_size == 0:
+    if file_size(path, largest_file(max_pixels), PhotoError) == 0:
         raise PhotoError(f"{path}: the file is empty")
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # our own limit, below, comes before any decoding
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged metadata, which does not matter while the pixels read
+            check_claims(path, max_pixels)
             with Image.open(path, formats=_formats(path)) as image:
                 width, height = image.size
                 if width * height > max_pixels:
@@ -107,6 +113,7 @@ def opened_image(path: Path, max_pixels: int) -> Iterator[Image.Image]:
                     )
                 if width == 0 or height == 0:
                     raise PhotoError(f"{path}: the image is {width}x{height} pixels, there is nothing in it")
+                check_opened(image, max_pixels)
                 yield image
     except PhotoError:
         raise
@@ -115,9 +122,14 @@ def opened_image(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     except PermissionError as error:
         raise PhotoError(f"{path}: no permission to read it") from error
     except Exception as error:  # decoders raise whatever the damaged bytes lead them to
-        raise PhotoError(f"{path}: the image is truncated or damaged ({error})") from error
+        raise PhotoError(f"{path}: the image is truncated or damaged ({printable(str(error))})") from error
     finally:
         Image.MAX_IMAGE_PIXELS = before
+
+
+def largest_file(max_pixels: int) -> int:
+    """Bytes that a photo's file may have: its pixels with four 16-bit channels, uncompressed, and room for metadata."""
+    return 8 * max_pixels + LARGEST_METADATA
 
 
 def _formats(path: Path) -> tuple[str, ...]:

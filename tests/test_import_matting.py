@@ -17,13 +17,13 @@ from torch import Tensor
 from sgmatte import importers, zoo
 from sgmatte import manifest as manifest_of_weights
 from sgmatte.errors import WeightError
-from sgmatte.importers import archive, matting
+from sgmatte.importers import bundle, matting
 from sgmatte.nn.alphagan import AlphaGAN
 from sgmatte.nn.gca import GCA
 from sgmatte.nn.stylegan2 import Generator
 
 RECORD = '["stylegan2-ffhq.8"]\nsource = "import"\norigin = "here"\nlicence = "none"\ntrained_on = "nothing"\n'
-STYLEGAN2, GCA_DIST, DEEPLAB = archive.MEMBERS
+STYLEGAN2, GCA_DIST, DEEPLAB = bundle.MEMBERS
 
 
 @pytest.fixture(autouse=True)
@@ -219,8 +219,10 @@ def test_damaged_and_oversized_members(tmp_path: Path, monkeypatch: pytest.Monke
     content = bytearray(file.read_bytes())
     content[100] ^= 255
     file.write_bytes(content)
-    with pytest.raises(WeightError, match=r"ckpt/gca-dist-all-data\.pth cannot be read \(.*\); download the zip again"):
+    with pytest.raises(
+        WeightError, match=r"ckpt/gca-dist-all-data\.pth: cannot be read .*\(.*\); download the zip again"
+    ):
         importers.imported(file)
-    monkeypatch.setattr(archive, "LARGEST", 2**20)
+    monkeypatch.setattr(bundle, "LARGEST", 2**20)
     with pytest.raises(WeightError, match=r"ckpt/gca-dist-all-data\.pth claims more than 1 MB"):
         importers.imported(zipped(tmp_path, {GCA_DIST: bytes(2**20 + 1)}))

@@ -197,7 +197,7 @@ def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
         options = {"lossless": True} if name == "a.webp" else {}
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
         photo = read_photo(tmp_path / name)
-        assert photo.notes == ("the first of 2 frames is used",)
+        assert photo.notes == ("only the first of its frames is used",)
         assert np.abs(levels(tmp_path / name)[3, 3] - (255, 0, 0)).max() < 2
 
 

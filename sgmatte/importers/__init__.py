@@ -16,7 +16,8 @@ from torch import Tensor
 from sgmatte import zoo
 from sgmatte.errors import WeightError
 from sgmatte.files import write_json
-from sgmatte.importers.archive import checkpoints
+from sgmatte.hostile import printable
+from sgmatte.importers.bundle import checkpoints
 from sgmatte.importers.matting import alphagan_parts, deeplab_parts, gca_parts
 from sgmatte.importers.parts import Part
 from sgmatte.importers.stylegan2 import stylegan2_parts
@@ -58,7 +59,8 @@ def _parts(content: Any) -> list[Part]:
             if homeless:
                 raise WeightError(f"{homeless[0].key} is a {homeless[0].what}, which sgmatte has no use for")
             return parts
-    held = ", ".join(map(str, list(content)[:4])) if isinstance(content, Mapping) else type(content).__name__
+    keys = [printable(str(key)) for key in list(content)[:4]] if isinstance(content, Mapping) else []
+    held = ", ".join(keys) or type(content).__name__
     raise WeightError(f"not a checkpoint that sgmatte knows ({KNOWN}); it holds {held}")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sgmatte import zoo
 from sgmatte.errors import WeightError
+from sgmatte.hostile import printable
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ def plain_state(key: str, state: Any) -> dict[str, Tensor]:
         raise WeightError(f"{key} is no state dict")
     for name, value in state.items():
         dense = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+        shown = printable(str(name))
         if not isinstance(name, str) or not dense:
-            raise WeightError(f"{key}: {name} is no dense tensor of floating numbers")
+            raise WeightError(f"{key}: {shown} is no dense tensor of floating numbers")
         if not value.is_floating_point() and not (name.endswith("num_batches_tracked") and value.dtype == torch.int64):
-            raise WeightError(f"{key}: {name} is no dense tensor of floating numbers")
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+            raise WeightError(f"{key}: {shown} is no dense tensor of floating numbers")
+    return zoo.float_state(state, key)
 
 
 def checked_part(

@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 from sgmatte.errors import WeightError
+from sgmatte.hostile import content, printable
 
 DTYPES = {"f32": "<f4", "f16": "<f2", "i64": "<i8", "i32": "<i4"}
-LARGEST_XML = 16 << 20  # bytes; the real ones have under half a MB
+LARGEST_XML = 4 << 20  # bytes; the real ones have under half a MB
+LARGEST_BIN = 512 << 20
 DEEPEST_SHAPE = 8
+SHARED = 2  # times the .bin that all constants together may have; equal ones may lie at one place
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,8 @@ def read_graph(xml: Path, binary: Path) -> Graph:
     Raises:
         WeightError: a file is missing, is no IR, or its constants do not fit the .bin.
     """
-    try:
-        text, data = xml.read_bytes(), binary.read_bytes()
-    except OSError as error:
-        raise WeightError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    root = _parsed(xml, text)
+    root, data = _parsed(xml, content(xml, LARGEST_XML, WeightError)), content(binary, LARGEST_BIN, WeightError)
+    _check_sizes(xml, root, len(data))
     sources: dict[str, dict[int, str]] = {}
     for edge in root.iterfind("./edges/edge"):
         port = _natural(xml, edge.get("to-port"), "port")
@@ -112,6 +112,8 @@ def read_graph(xml: Path, binary: Path) -> Graph:
         id, name = element.get("id", ""), element.get("name", "")
         inputs = tuple(source for _, source in sorted(sources.get(id, {}).items()))
         value = _constant(xml, name, element.find("data"), data) if element.get("type") == "Const" else None
+        if id in layers:
+            raise WeightError(f"{xml}: has two layers with the id '{printable(id)}'")
         layers[id] = Layer(id, element.get("type", ""), name, inputs, value)
     unknown = {source for layer in layers.values() for source in layer.inputs} - layers.keys()
     if not layers or unknown:
@@ -120,21 +122,29 @@ def read_graph(xml: Path, binary: Path) -> Graph:
 
 
 def _parsed(path: Path, text: bytes) -> ElementTree.Element:
-    # Entities can only be declared inside a DOCTYPE, and IR files have none. A declaration in UTF-16 would slip past
-    # this search, so the bytes must be UTF-8.
-    if len(text) > LARGEST_XML:
-        raise WeightError(f"{path}: {len(text)} bytes of XML, more than any known network has ({LARGEST_XML})")
+    # Entities can only be declared inside a DOCTYPE, and IR files have none. In another encoding one would slip past
+    # this search, so the parser is given text, whatever encoding the file declares.
     try:
-        if "<!doctype" in text.decode("utf-8").lower():
+        decoded = text.decode("utf-8")
+        if "<!doctype" in decoded.lower():
             raise WeightError(f"{path}: declares a document type, which IR files never do; refused")
-        return ElementTree.fromstring(text)
-    except (UnicodeDecodeError, ElementTree.ParseError) as error:
-        raise WeightError(f"{path}: not readable as XML ({error})") from error
+        return ElementTree.fromstring(decoded)
+    except (ValueError, ElementTree.ParseError) as error:
+        raise WeightError(f"{path}: not readable as XML ({printable(str(error))})") from error
+
+
+def _check_sizes(path: Path, root: ElementTree.Element, available: int) -> None:
+    """Raises WeightError where all constants together are far larger than their file, which each alone may fit."""
+    constants = root.iterfind("./layers/layer/data[@size]")
+    total = sum(_natural(path, data.get("size"), "size of a constant") for data in constants)
+    if total > SHARED * available:
+        raise WeightError(f"{path}: its constants claim {total} bytes of a .bin of {available}")
 
 
 def _constant(path: Path, name: str, data: ElementTree.Element | None, binary: bytes) -> Tensor:
+    name = printable(name)
     if data is None or data.get("element_type") not in DTYPES:
-        kind = None if data is None else data.get("element_type")
+        kind = None if data is None else printable(data.get("element_type", ""))
         raise WeightError(f"{path}: constant '{name}' has type {kind}, not one of {', '.join(DTYPES)}")
     dtype = np.dtype(DTYPES[data.get("element_type", "")])
     shape = tuple(
@@ -146,12 +156,15 @@ def _constant(path: Path, name: str, data: ElementTree.Element | None, binary: b
         raise WeightError(f"{path}: constant '{name}' claims shape {shape} and {size} bytes, which do not agree")
     if offset + size > len(binary):
         raise WeightError(f"{path}: constant '{name}' ends at byte {offset + size} of a .bin of {len(binary)}")
-    array = np.frombuffer(binary, dtype, math.prod(shape), offset).reshape(shape)
+    try:
+        array = np.frombuffer(binary, dtype, math.prod(shape), offset).reshape(shape)
+    except ValueError as error:  # nothing at all, in a shape that no array can have
+        raise WeightError(f"{path}: constant '{name}' claims shape {shape} ({error})") from error
     return torch.from_numpy(array.astype(dtype.newbyteorder("=")))
 
 
 def _natural(path: Path, text: str | None, what: str) -> int:
     text = (text or "").strip()
     if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise WeightError(f"{path}: {what} is '{text[:40]}', not a natural number")
+        raise WeightError(f"{path}: {what} is '{printable(text, 40)}', not a natural number")
     return int(text)

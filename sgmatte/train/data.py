@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from sgmatte.errors import DataError
+from sgmatte.readers import MAX_PIXELS, opened_image
 from sgmatte.train.team import Team
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
@@ -35,14 +35,18 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """Training image as uint8 (H, W, 3)."""
-    with Image.open(path) as image:
+    """Training image as uint8 (H, W, 3), without turning it by its EXIF.
+
+    Raises:
+        PhotoError: as `read_photo`.
+    """
+    with opened_image(path, MAX_PIXELS) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """Mask or alpha as uint8 (H, W), 255 = foreground."""
-    with Image.open(path) as image:
+    """Mask or alpha as uint8 (H, W), 255 = foreground; raises like `read_rgb`."""
+    with opened_image(path, MAX_PIXELS) as image:
         return np.asarray(image.convert("L"))
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sgmatte.archive import is_zip, member, opened_zip
 from sgmatte.checkpoint import checkpoint, unpickled
 from sgmatte.errors import WeightError
+from sgmatte.hostile import file_size, printable
 
 MEMBERS = ("ckpt/stylegan2-ffhq-config-f.pt", "ckpt/gca-dist-all-data.pth", "ckpt/deeplab_model_best.pth.tar")
 LARGEST = 2**30  # bytes of a member once unpacked; the largest is said to have 474 MB
+LARGEST_FILE = 4 << 30  # bytes of the zip
 
 
 def checkpoints(file: Path) -> Iterator[tuple[str, Any]]:
@@ -30,31 +31,34 @@ def checkpoints(file: Path) -> Iterator[tuple[str, Any]]:
     if any(name.rpartition("/")[2] == "data.pkl" for name in names) or not names:  # torch's own files are zips too
         yield "", checkpoint(file)
         return
-    known = [member for member in MEMBERS if member in names]
+    known = [name for name in MEMBERS if name in names]
     if not known:
-        raise WeightError(
-            f"{file}: a zip with none of {', '.join(MEMBERS)}; it holds {', '.join(map(repr, names[:4]))}"
-        )
-    for member in known:
-        yield member, unpickled(io.BytesIO(_member(file, member)), f"{file}: {member}")
+        held = ", ".join(repr(printable(name)) for name in names[:4])
+        raise WeightError(f"{file}: a zip with none of {', '.join(MEMBERS)}; it holds {held}")
+    for name in known:
+        yield name, unpickled(io.BytesIO(_member(file, name)), f"{file}: {name}")
 
 
 def _names(file: Path) -> list[str]:
-    """The members that a zip lists; none if it is no zip, or cannot be read."""
+    """The members that a zip lists; none if it is no zip."""
+    file_size(file, LARGEST_FILE, WeightError)
     try:
-        with zipfile.ZipFile(file) as archive:
-            return archive.namelist()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return []
+        with file.open("rb") as stream:
+            if not is_zip(stream):
+                return []
+            with opened_zip(stream, str(file)) as archive:
+                return archive.namelist()
+    except OSError as error:
+        raise WeightError(f"{file}: {error.strerror}") from error
 
 
 def _member(file: Path, name: str) -> bytes:
     try:
-        with zipfile.ZipFile(file) as archive:
-            if archive.getinfo(name).file_size > LARGEST:  # nothing beyond what it claims is unpacked
+        with file.open("rb") as stream, opened_zip(stream, f"{file}: {name}") as archive:
+            if archive.getinfo(name).file_size > LARGEST:
                 raise WeightError(
                     f"{file}: {name} claims more than {LARGEST >> 20} MB, which no checkpoint of SMPEG has"
                 )
-            return archive.read(name)
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise WeightError(f"{file}: {name} cannot be read ({error}); download the zip again") from error
+            return member(archive, name, LARGEST)
+    except WeightError as error:
+        raise WeightError(f"{error}; download the zip again") from error
