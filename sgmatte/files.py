@@ -19,7 +19,8 @@ ABANDONED = 3600  # seconds after which a temporary file is no one's, whatever p
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name in its own folder, flush it to the disk, then rename it into place.
 
-    A reader sees the old file or the new one, never a part; after a failure the temporary file is gone.
+    A reader sees the old file or the new one, never a part; after a failure the temporary file is gone. A symbolic link
+    of that name is replaced, and what it points to is left alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-{os.getpid()}-", suffix=PARTIAL)
@@ -72,12 +73,18 @@ def _is_alive(process: int) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` for text, as UTF-8 with plain line feeds on every system."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="surrogateescape"))  # names of files may hold bytes that are no UTF-8
 
 
 def write_json(path: Path, value: Any) -> None:
     """`write_bytes` for JSON, indented, keys in the order given. NaN is refused: it is not JSON."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value, indent=1, allow_nan=False) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None, allow_nan: bool = True) -> str:
+    """JSON with other alphabets as they are, and bytes of file names that are no UTF-8 as escapes, for it must be."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=allow_nan)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _umask() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -56,6 +57,9 @@ def _options(
 
 def main() -> None:
     """Entry point of the `sgmatte` script: expected failures become one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a file name that is no UTF-8 is printed as the bytes that it is
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     try:
         app()
     except SgmatteError as error:

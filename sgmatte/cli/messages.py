@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+from sgmatte.files import json_text
+from sgmatte.hostile import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,13 +22,15 @@ if TYPE_CHECKING:
 Observe = Callable[[str, int, int], None]
 """Called as (stage, done, total) while something long is going on."""
 
+LONGEST = 4000  # characters of a line; what names and messages of others can bring in has an end
+
 errors = Console(stderr=True, highlight=False)
 configs: list[Path] = []  # files that give the running command defaults
 
 
 def error_line(message: str) -> None:
-    """One line on stderr; the message is data, so no markup is read from it."""
-    errors.print(f"error: {' '.join(message.split())}", style="red", markup=False, soft_wrap=True)
+    """One line on stderr; the message is data, so no markup is read from it, and no control sequence is passed on."""
+    errors.print(f"error: {printable(' '.join(message.split()), LONGEST)}", style="red", markup=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,12 @@ class Screen:
     def note(self, message: str) -> None:
         """Something worth knowing, on stderr."""
         if not self.quiet:
-            errors.print(message, style="dim", markup=False, soft_wrap=True)
+            errors.print(printable(message, LONGEST), style="dim", markup=False, soft_wrap=True)
 
     def line(self, message: str) -> None:
         """A result for people, on stdout."""
         if not self.quiet and not self.json:
-            print(message)
+            print(printable(message, LONGEST) if sys.stdout.isatty() else message)
 
     def table(self, table: Table) -> None:
         """`line`, for several of them in columns; names in it are data, wherever they hold brackets."""
@@ -53,7 +58,7 @@ class Screen:
     def result(self, value: Mapping[str, Any]) -> None:
         """A result for scripts: one line of JSON on stdout with `--json`, else nothing."""
         if self.json:
-            print(json.dumps(value, ensure_ascii=False))
+            print(json_text(value))
 
     def device(self, device: Device) -> None:
         self.note(f"device: {device.name} ({device.reason})")

@@ -20,7 +20,7 @@ from sgmatte.errors import WeightError
 from sgmatte.hostile import content, printable
 
 DTYPES = {"f32": "<f4", "f16": "<f2", "i64": "<i8", "i32": "<i4"}
-LARGEST_XML = 4 << 20  # bytes; the real ones have under half a MB
+LARGEST_XML = 2 << 20  # bytes; the real ones have under half a MB
 LARGEST_BIN = 512 << 20
 DEEPEST_SHAPE = 8
 SHARED = 2  # times the .bin that all constants together may have; equal ones may lie at one place
@@ -123,9 +123,12 @@ def read_graph(xml: Path, binary: Path) -> Graph:
 
 def _parsed(path: Path, text: bytes) -> ElementTree.Element:
     # Entities can only be declared inside a DOCTYPE, and IR files have none. In another encoding one would slip past
-    # this search, so the parser is given text, whatever encoding the file declares.
+    # this search, so the parser is given text, whatever encoding the file declares; and UTF-16, which it would guess
+    # even so, is UTF-8 with NULs.
     try:
         decoded = text.decode("utf-8")
+        if "\0" in decoded:
+            raise ValueError("it holds NULs")
         if "<!doctype" in decoded.lower():
             raise WeightError(f"{path}: declares a document type, which IR files never do; refused")
         return ElementTree.fromstring(decoded)

@@ -85,9 +85,14 @@ def begin_at(network: nn.Module, start: Path) -> None:
     Raises:
         WeightError: `start` holds no checkpoint, or one of another network.
     """
-    state = checkpoint(start / "checkpoint.pt")["model"] if start.is_dir() else zoo.state(start)
+    state = _model_state(start / "checkpoint.pt") if start.is_dir() else zoo.state(start)
     zoo.check_fit(f"{start} does not fit {type(network).__name__}", state, network.state_dict())
     network.load_state_dict(state)
+
+
+def _model_state(file: Path) -> dict[str, Tensor]:
+    content = checkpoint(file)
+    return zoo.float_state(content.get("model") if isinstance(content, dict) else None, f"{file}: its model")
 
 
 class _Taught(nn.Module):
