@@ -19,7 +19,6 @@ from sgmatte.readers import MAX_PIXELS as MAX_PIXELS
 from sgmatte.readers import Raster, decoded, raster_of
 from sgmatte.writers import write_image as write_image
 
-
 BAND = 256  # rows that are worked on at once where whole photos would need much memory
 
 
