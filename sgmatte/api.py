@@ -1,8 +1,8 @@
 """sgmatte from Python, in the words of the command line: `sgmatte.matte("photo.jpg", model="closed-form")`.
 
 Options have the names and the defaults that they have there (`--from` is `latents`, `--device` belongs to a `Session`),
-and errors are those of sgmatte.errors. Pictures come in as paths, arrays or tensors (sgmatte/pictures.py) and go out as
-arrays, with the tensors behind them (sgmatte/arrays.py).
+and errors are those of sgmatte.errors. Pictures come in as paths, Pillow images, arrays or tensors (pictures.py) and go
+out as arrays, with the tensors behind them (arrays.py).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sgmatte.errors import PhotoError, TrimapError
 from sgmatte.photo import rgb_pixels
-from sgmatte.readers import MAX_PIXELS, decoded
+from sgmatte.readers import MAX_PIXELS, Raster, decoded
 from sgmatte.trimaps import band_trimap
 from sgmatte.writers import write_image
 
@@ -27,8 +27,11 @@ def read_cutout(path: Path | str, max_pixels: int = MAX_PIXELS) -> Tensor:
     Raises:
         PhotoError: as `read_photo`, or it has no transparency.
     """
-    path = Path(path)
-    raster = decoded(path, max_pixels)
+    return cutout_of_raster(Path(path), decoded(Path(path), max_pixels))
+
+
+def cutout_of_raster(path: Path, raster: Raster) -> Tensor:
+    """`read_cutout` of what a file, or another source that `path` names, holds."""
     if raster.alpha is None:
         raise PhotoError(f"{path}: has no transparency; a cut-out is what `sgmatte matte --cutout` writes")
     alpha = torch.from_numpy(raster.alpha).float()[None] / raster.white
@@ -41,7 +44,8 @@ def read_alpha(path: Path | str, max_pixels: int = MAX_PIXELS) -> Tensor:
     Raises:
         PhotoError: as `read_photo`.
     """
-    return torch.from_numpy(_mask_levels(Path(path), max_pixels) / np.float32(255))[None, None]
+    levels = levels_of_raster(decoded(Path(path), max_pixels, managed=False))
+    return torch.from_numpy(levels / np.float32(255))[None, None]
 
 
 def read_trimap(
@@ -64,7 +68,8 @@ def read_trimap(
             mask in a trimap's place.
     """
     path = Path(path)
-    return classes_of_levels(_mask_levels(path, MAX_PIXELS, drawn=True), size, width, name=str(path), complete=complete)
+    levels = levels_of_raster(decoded(path, MAX_PIXELS, managed=False), drawn=True)
+    return classes_of_levels(levels, size, width, name=str(path), complete=complete)
 
 
 def classes_of_levels(
@@ -91,12 +96,11 @@ def classes_of_levels(
     return torch.from_numpy(classes.astype(np.int64))[None, None]
 
 
-def _mask_levels(path: Path, max_pixels: int, drawn: bool = False) -> np.ndarray:
+def levels_of_raster(raster: Raster, drawn: bool = False) -> np.ndarray:
     """Levels, float32 (H, W) in [0, 255]: grey ones, or in a file with transparent pixels those of its alpha.
 
     With `drawn`, several greys on transparency are a drawing: the darker of grey and alpha counts.
     """
-    raster = decoded(path, max_pixels, managed=False)
     scale = np.float32(raster.white / 255)
     colours = raster.colours
     weights = (1,) if colours.shape[2] == 1 else (0.299, 0.587, 0.114)  # of brightness, as Pillow has them

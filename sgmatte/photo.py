@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sgmatte.files import write_json as write_json
 from sgmatte.files import write_text as write_text
 from sgmatte.readers import MAX_PIXELS as MAX_PIXELS
-from sgmatte.readers import Raster, decoded, raster_of
+from sgmatte.readers import Raster, decoded
 from sgmatte.writers import write_image as write_image
 
 BAND = 256  # rows that are worked on at once where whole photos would need much memory
@@ -47,15 +46,11 @@ def read_photo(path: Path | str, max_pixels: int = MAX_PIXELS) -> Photo:
             before that is known.
     """
     path = Path(path)
-    return _photo(path, decoded(path, max_pixels))
+    return photo_of_raster(path, decoded(path, max_pixels))
 
 
-def decoded_photo(image: Image.Image, path: Path) -> Photo:
-    """`read_photo` of an image that Pillow has opened; `path` names it."""
-    return _photo(path, raster_of(image, path))
-
-
-def _photo(path: Path, raster: Raster) -> Photo:
+def photo_of_raster(path: Path, raster: Raster) -> Photo:
+    """`read_photo` of what a file, or another source that `path` names, holds."""
     notes = list(raster.notes)
     pixels = rgb_pixels(raster)
     if raster.alpha is not None and np.any(raster.alpha < raster.white):

@@ -1,9 +1,9 @@
-"""Pictures as Python programs hold them: files, NumPy arrays and tensors, each as the reader of a file would give it.
+"""Pictures as Python programs hold them: files, Pillow images, arrays, tensors, each as a file's reader would give it.
 
 Tensors are as everywhere in sgmatte: photos float (1, 3, H, W) RGB in [0, 1], alphas float (1, 1, H, W) in [0, 1],
 trimaps integer (1, 1, H, W) with 0 background, 1 unknown, 2 foreground. Arrays are (H, W) grey, (H, W, 3) RGB or
-(H, W, 4) RGBA with straight alpha: uint8, uint16, or float in [0, 1]; a grey one may be bool. In arrays a trimap is
-black, grey and white, as it is in files.
+(H, W, 4) RGBA with straight alpha: uint8, uint16, or float in [0, 1]; a grey one may be bool. A trimap in an array or a
+Pillow image is black, grey and white, as it is in files.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sgmatte.errors import PhotoError, TrimapError
-from sgmatte.masks import classes_of_levels, read_cutout, read_trimap
-from sgmatte.photo import MAX_PIXELS, Photo, read_photo
+from sgmatte.masks import classes_of_levels, cutout_of_raster, levels_of_raster, read_cutout, read_trimap
+from sgmatte.photo import Photo, photo_of_raster, read_photo
+from sgmatte.readers import MAX_PIXELS, Raster, check_size, raster_of
 
-Picture: TypeAlias = str | os.PathLike[str] | np.ndarray | Tensor
+Picture: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 NAME = Path("image")  # of what came from no file: in errors, and in names of files made of it
 
@@ -33,6 +35,8 @@ def photo_of(picture: Picture, max_pixels: int = MAX_PIXELS) -> Photo:
     """
     if isinstance(picture, Tensor):
         return Photo(NAME, _checked(picture, 3))
+    if isinstance(picture, Image.Image):
+        return photo_of_raster(NAME, _raster(picture, max_pixels))
     if not isinstance(picture, np.ndarray):
         return read_photo(Path(picture), max_pixels)
     values = _values(picture)
@@ -55,6 +59,8 @@ def trimap_of(picture: Picture, size: tuple[int, int], width: float | None = Non
         return _classes(picture, size, width)
     if isinstance(picture, Tensor):
         values = _checked(picture, 1)[0].permute(1, 2, 0).numpy()
+    elif isinstance(picture, Image.Image):
+        values = levels_of_raster(_raster(picture, MAX_PIXELS, managed=False), drawn=True)[..., None] / np.float32(255)
     elif isinstance(picture, np.ndarray):
         values = _values(picture)
     else:
@@ -72,12 +78,24 @@ def cutout_of(picture: Picture, max_pixels: int = MAX_PIXELS) -> Tensor:
     """
     if isinstance(picture, Tensor):
         return _checked(picture, 4)
+    if isinstance(picture, Image.Image):
+        return cutout_of_raster(NAME, _raster(picture, max_pixels))
     if not isinstance(picture, np.ndarray):
         return read_cutout(Path(picture), max_pixels)
     values = _values(picture)
     if values.shape[2] != 4:
         raise PhotoError(f"array: a cut-out is RGBA, (H, W, 4), not {picture.shape}")
     return _tensor(values)
+
+
+def _raster(image: Image.Image, max_pixels: int, managed: bool = True) -> Raster:
+    check_size(image, NAME, max_pixels)
+    try:
+        return raster_of(image, NAME, managed=managed)
+    except PhotoError:
+        raise
+    except Exception as error:  # it may be open and not yet read; decoders raise whatever damaged bytes lead them to
+        raise PhotoError(f"{NAME}: is truncated or damaged ({error})") from error
 
 
 def _values(array: np.ndarray) -> np.ndarray:

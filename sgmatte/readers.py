@@ -105,14 +105,7 @@ def opened_image(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore")  # of damaged metadata, which does not matter while the pixels read
             check_claims(path, max_pixels)
             with Image.open(path, formats=_formats(path)) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise PhotoError(
-                        f"{path}: {width}x{height} is {width * height / 1e6:.0f} megapixels, the limit is "
-                        f"{max_pixels / 1e6:.0f}; make it smaller or raise --max-pixels"
-                    )
-                if width == 0 or height == 0:
-                    raise PhotoError(f"{path}: the image is {width}x{height} pixels, there is nothing in it")
+                check_size(image, path, max_pixels)
                 check_opened(image, max_pixels)
                 yield image
     except PhotoError:
@@ -130,6 +123,18 @@ def opened_image(path: Path, max_pixels: int) -> Iterator[Image.Image]:
 def largest_file(max_pixels: int) -> int:
     """Bytes that a photo's file may have: its pixels with four 16-bit channels, uncompressed, and room for metadata."""
     return 8 * max_pixels + LARGEST_METADATA
+
+
+def check_size(image: Image.Image, path: Path, max_pixels: int) -> None:
+    """Raises PhotoError where an image, by its header, has no pixels or more than `max_pixels`."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise PhotoError(
+            f"{path}: {width}x{height} is {width * height / 1e6:.0f} megapixels, the limit is "
+            f"{max_pixels / 1e6:.0f}; make it smaller or raise --max-pixels"
+        )
+    if width == 0 or height == 0:
+        raise PhotoError(f"{path}: the image is {width}x{height} pixels, there is nothing in it")
 
 
 def _formats(path: Path) -> tuple[str, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,21 +14,22 @@ import numpy as np
 import pytest
 import torch
 from conftest import disc_alpha
-from PIL import Image
+from PIL import Image, ImageCms
 from skimage import data
 from typer.testing import CliRunner
 
 import sgmatte
-from sgmatte import inversion, pipeline
+from sgmatte import inversion, pipeline, results
 from sgmatte.cli import composite, enhance, matte
 from sgmatte.cli.app import app
 from sgmatte.errors import PhotoError, TrimapError, UsageError
 from sgmatte.inversion import Stage
 from sgmatte.masks import read_alpha, read_cutout, read_trimap
-from sgmatte.photo import read_photo
+from sgmatte.photo import Photo, read_photo
 from sgmatte.pictures import cutout_of, photo_of, trimap_of
 
 SIZE = H, W = 150, 160
+QUICK = partial(inversion.Schedule, w_plus=Stage(2, 0.3), noise=Stage(2, 0.1, 0.06))
 # Options that say where results go, in what form, and what is shown meanwhile: results have `save`, callers `observe`.
 OF_FILES_AND_SCREENS = {"out", "out_dir", "cutout", "quiet", "json"} | {
     *("format", "bits", "keep_metadata"),
@@ -167,7 +170,14 @@ def forms(picture: np.ndarray) -> dict[str, object]:
 
 def test_photos_in_every_form_are_the_same(portrait: Path) -> None:
     wanted = read_photo(portrait).image
-    for form in (str(portrait), portrait, *forms(np.asarray(Image.open(portrait))).values()):
+    image = Image.open(portrait)
+    for form in (
+        str(portrait),
+        portrait,
+        image,
+        image.convert("RGBA"),
+        *forms(np.asarray(Image.open(portrait))).values(),
+    ):
         found = photo_of(form)
         torch.testing.assert_close(found.image, wanted, rtol=0, atol=1e-6)
         assert found.image.dtype == torch.float32
@@ -183,12 +193,18 @@ def test_trimaps_in_every_form_are_the_same(tmp_path: Path) -> None:
     Image.fromarray(levels).save(tmp_path / "trimap.png")
     wanted = read_trimap(tmp_path / "trimap.png", SIZE)
     assert wanted.unique().tolist() == [0, 1, 2]
-    for form in (tmp_path / "trimap.png", wanted, wanted.to(torch.uint8), *forms(levels).values()):
+    for form in (
+        tmp_path / "trimap.png",
+        Image.fromarray(levels),
+        wanted,
+        wanted.to(torch.uint8),
+        *forms(levels).values(),
+    ):
         assert torch.equal(trimap_of(form, SIZE), wanted)
     mask = disc_alpha(H, W, 40) > 0.5
     Image.fromarray(mask).save(tmp_path / "mask.png")
     wanted = read_trimap(tmp_path / "mask.png", SIZE, 5)
-    for form in (mask, mask.astype(np.uint8) * 255, torch.from_numpy(mask)[None, None].float()):
+    for form in (mask, Image.fromarray(mask), mask.astype(np.uint8) * 255, torch.from_numpy(mask)[None, None].float()):
         assert torch.equal(trimap_of(form, SIZE, 5), wanted)
 
 
@@ -196,8 +212,29 @@ def test_cutouts_in_every_form_are_the_same(tmp_path: Path) -> None:
     cutout = np.random.default_rng(0).integers(0, 256, (8, 9, 4)).astype(np.uint8)
     Image.fromarray(cutout).save(tmp_path / "cutout.png")
     wanted = read_cutout(tmp_path / "cutout.png")
-    for form in (tmp_path / "cutout.png", *forms(cutout).values()):
+    for form in (tmp_path / "cutout.png", Image.fromarray(cutout), *forms(cutout).values()):
         torch.testing.assert_close(cutout_of(form), wanted, rtol=0, atol=1e-6)
+
+
+def test_open_images_are_read_as_their_files_are(tmp_path: Path) -> None:
+    ramp = Image.fromarray(np.arange(96, dtype=np.uint8).reshape(4, 8, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    ramp.save(tmp_path / "turned.png", exif=exif, icc_profile=profile)
+    with Image.open(tmp_path / "turned.png") as image:
+        assert torch.equal(photo_of(image).image, read_photo(tmp_path / "turned.png").image)
+    assert photo_of(image).size == (8, 4)
+    Image.fromarray(np.random.default_rng(0).integers(256, size=(64, 64, 3)).astype(np.uint8)).save(
+        tmp_path / "cut.png"
+    )
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:6000])
+    with Image.open(tmp_path / "cut.png") as image, pytest.raises(PhotoError, match="image: is truncated or damaged"):
+        photo_of(image)
+    with pytest.raises(PhotoError, match="image: 8x4 is 0 megapixels, the limit is"):
+        photo_of(ramp, max_pixels=31)
+    with pytest.raises(PhotoError, match="image: has no transparency"):
+        cutout_of(ramp)
 
 
 @pytest.mark.parametrize(
@@ -302,8 +339,7 @@ def test_composites(session: sgmatte.Session, portrait: Path, matted: sgmatte.Ma
 def test_enhance_works_on_arrays(
     session: sgmatte.Session, portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = partial(inversion.Schedule, w_plus=Stage(2, 0.3), noise=Stage(2, 0.1, 0.06))
-    monkeypatch.setattr(inversion, "Schedule", quick)
+    monkeypatch.setattr(inversion, "Schedule", QUICK)
     stages = []
     result = session.enhance(
         np.asarray(Image.open(portrait)),
@@ -317,3 +353,35 @@ def test_enhance_works_on_arrays(
     assert {file.name for file in result.save(tmp_path)} >= {"image_enhanced.png", "image_report.json"}
     on_blue = session.composite(result, "blue").image
     assert on_blue[0, 0] == pytest.approx([0, 0, 1])
+
+
+# --- the documentation
+
+
+def test_the_examples_in_the_documentation_run(
+    portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = pipeline.enhance_photo
+
+    def shorter(photo: Photo, networks: pipeline.Networks, observe: pipeline.Observe) -> results.Enhanced:
+        settings = networks.settings
+        assert settings.optimisation.steps == 20
+        settings = replace(settings, size=256, optimisation=replace(settings.optimisation, steps=0))
+        return whole(photo, networks.under(settings), observe)
+
+    monkeypatch.setattr(pipeline, "enhance_photo", shorter)
+    monkeypatch.setattr(inversion, "Schedule", QUICK)
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.jpg", "other.jpg"):
+        Image.open(portrait).save(name)
+    text = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)
+    out = capsys.readouterr().out
+    assert "alpha: 1/1\n" in out
+    assert "missing.jpg: no such file\n" in out
+    files = {"alpha.png", "blue.png", "cutout.png", "other.jpg.png", "photo.jpg.png", "results"}
+    assert files <= {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / "results" / "photo_cutout.png").is_file()
