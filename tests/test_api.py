@@ -19,7 +19,7 @@ from skimage import data
 from typer.testing import CliRunner
 
 import sgmatte
-from sgmatte import inversion, pipeline, results
+from sgmatte import api, inversion, pipeline, results
 from sgmatte.cli import composite, enhance, matte
 from sgmatte.cli.app import app
 from sgmatte.errors import PhotoError, TrimapError, UsageError
@@ -359,7 +359,11 @@ def test_enhance_works_on_arrays(
 
 
 def test_the_examples_in_the_documentation_run(
-    portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    session: sgmatte.Session,
+    portrait: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole = pipeline.enhance_photo
 
@@ -369,6 +373,7 @@ def test_the_examples_in_the_documentation_run(
         settings = replace(settings, size=256, optimisation=replace(settings.optimisation, steps=0))
         return whole(photo, networks.under(settings), observe)
 
+    monkeypatch.setattr(api, "_session", lambda: session)
     monkeypatch.setattr(pipeline, "enhance_photo", shorter)
     monkeypatch.setattr(inversion, "Schedule", QUICK)
     monkeypatch.chdir(tmp_path)
