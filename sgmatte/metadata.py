@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, TiffTags
 
 from sgmatte.forms import Form
 from sgmatte.readers import MAX_PIXELS, opened_image
@@ -28,12 +29,16 @@ DESCRIPTION = (  # of the picture and those who made it; the other tags of a TIF
 LEFT_BEHIND = (IFD.MakerNote, IFD.Interop)
 DIRECTORIES = (IFD.Exif, IFD.GPSInfo)
 STRIPS, PROFILE = 273, 34675  # tags of TIFF
+OF_BYTES = {(IFD.GPSInfo, 0), (IFD.GPSInfo, 5)}  # version, and whether the altitude is below the sea; else undefined
+SIGNED = (Base.ShutterSpeedValue, Base.BrightnessValue, Base.ExposureBiasValue)
+MARK = b"Exif\0\0"  # of EXIF where it is no file
+HEADER, FIRST = b"II\x2a\0", 8  # of a TIFF, and where its directory stands
 DATE = slice(24, 36)  # of an ICC profile, when it was made: LittleCMS says now
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """EXIF as Pillow serialises it, and an ICC profile; both empty where nothing is carried over."""
+    """EXIF with its mark and an ICC profile, both empty where nothing is carried over."""
 
     exif: bytes = b""
     profile: bytes = b""
@@ -54,9 +59,9 @@ def carried_metadata(path: Path | str, max_pixels: int = MAX_PIXELS) -> Metadata
     """
     with opened_image(Path(path), max_pixels) as image:
         try:
-            return Metadata(_upright_exif(image).tobytes(), srgb_profile())
+            return Metadata(MARK + _upright_exif(image), srgb_profile())
         except Exception as error:  # Pillow raises whatever the damaged bytes lead it to
-            return Metadata(Image.Exif().tobytes(), srgb_profile(), (f"its EXIF is damaged and left behind ({error})",))
+            return Metadata(b"", srgb_profile(), (f"its EXIF is damaged and left behind ({error})",))
 
 
 def metadata_for(form: Form, path: Path, max_pixels: int = MAX_PIXELS) -> Metadata:
@@ -64,24 +69,49 @@ def metadata_for(form: Form, path: Path, max_pixels: int = MAX_PIXELS) -> Metada
     return carried_metadata(path, max_pixels) if form.keep_metadata else NO_METADATA
 
 
-def _upright_exif(image: Image.Image) -> Image.Exif:
-    photo, kept = image.getexif(), Image.Exif()
-    kept.update({tag: _as_stored(photo[tag]) for tag in DESCRIPTION if tag in photo})
-    kept[Base.Orientation] = 1
+def _upright_exif(image: Image.Image) -> bytes:
+    """What is carried of an image's EXIF, as a TIFF without pixels."""
+    photo = image.getexif()
+    kept = {int(tag): photo[tag] for tag in DESCRIPTION if tag in photo} | {int(Base.Orientation): 1}
     shot = {tag: value for tag, value in photo.get_ifd(IFD.Exif).items() if tag not in LEFT_BEHIND}
     if shot:
         width, height = image.size
         if photo.get(Base.Orientation, 1) >= 5 and image.format != "TIFF":  # of a TIFF, Pillow tells the upright size
             width, height = height, width
-        kept[IFD.Exif] = shot | {Base.ColorSpace: 1, Base.ExifImageWidth: width, Base.ExifImageHeight: height}
-    if where := photo.get_ifd(IFD.GPSInfo):
-        kept[IFD.GPSInfo] = dict(where)
-    return kept
+        shot |= {Base.ColorSpace: 1, Base.ExifImageWidth: width, Base.ExifImageHeight: height}
+    return _tiff(_directory(kept), {IFD.Exif: shot, IFD.GPSInfo: dict(photo.get_ifd(IFD.GPSInfo))})
 
 
-def _as_stored(value: Any) -> Any:
-    """Pillow reads text as Latin-1 and writes it as ASCII, with ? for the rest; bytes stay what they are."""
-    return value.encode("latin-1") if isinstance(value, str) else value
+def _directory(values: Mapping[int, Any], group: int | None = None) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """A directory of TIFF. Pillow guesses types from values, and of these not all; it reads text as Latin-1."""
+    directory = TiffImagePlugin.ImageFileDirectory_v2(HEADER + bytes(4), group=group)
+    for tag, value in values.items():
+        if isinstance(value, str):
+            directory.tagtype[tag] = TiffTags.ASCII
+            directory[tag] = value.encode("latin-1", "replace")
+            continue
+        if isinstance(value, bytes) and group is not None:
+            directory.tagtype[tag] = TiffTags.BYTE if (group, tag) in OF_BYTES else TiffTags.UNDEFINED
+        elif group == IFD.Exif and tag in SIGNED:
+            directory.tagtype[tag] = TiffTags.SIGNED_RATIONAL
+        directory[tag] = value
+    return directory
+
+
+def _tiff(
+    directory: TiffImagePlugin.ImageFileDirectory_v2, parts: Mapping[int, Mapping[int, Any]], pixels: bytes = b""
+) -> bytes:
+    """A TIFF of a directory, whose strips count from its end, then of pixels, then of further directories by tag."""
+    parts = {tag: values for tag, values in parts.items() if values}
+    for tag in parts:
+        directory[tag] = 0
+    place = FIRST + len(directory.tobytes(FIRST)) + len(pixels)
+    end = bytes(place % 2)
+    for tag, values in parts.items():
+        directory[tag] = place + len(end)
+        end += _directory(values, tag).tobytes(place + len(end))
+        end += bytes(len(end) % 2)
+    return HEADER + struct.pack("<I", FIRST) + directory.tobytes(FIRST) + pixels + end
 
 
 @cache
@@ -99,9 +129,11 @@ def tiff_with(metadata: Metadata, tiff: bytes) -> bytes:
     with Image.open(io.BytesIO(tiff), formats=["TIFF"]) as image:
         directory: TiffImagePlugin.ImageFileDirectory_v2 = image.tag_v2  # type: ignore[attr-defined]
     dict(directory)  # Pillow writes what has been looked at
-    for tag, value in exif.items():
-        directory[tag] = exif.get_ifd(tag) if tag in DIRECTORIES else _as_stored(value)
+    described = _directory({tag: exif[tag] for tag in (*DESCRIPTION, Base.Orientation) if tag in exif})
+    for tag, value in described.items():
+        directory.tagtype[tag] = described.tagtype[tag]
+        directory[tag] = value
     directory[PROFILE] = metadata.profile
     offsets = directory[STRIPS]
-    directory[STRIPS] = tuple(offset - min(offsets) for offset in offsets)  # Pillow counts from the directory's end
-    return tiff[:4] + struct.pack("<I", 8) + directory.tobytes(8) + tiff[min(offsets) :]
+    directory[STRIPS] = tuple(offset - min(offsets) for offset in offsets)
+    return _tiff(directory, {tag: exif.get_ifd(tag) for tag in DIRECTORIES}, tiff[min(offsets) :])

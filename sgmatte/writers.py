@@ -16,7 +16,7 @@ from torch import Tensor
 from sgmatte.errors import PhotoError
 from sgmatte.files import write_bytes
 from sgmatte.forms import COLOURS, Bits, Form, format_of
-from sgmatte.metadata import NO_METADATA, Metadata, tiff_with
+from sgmatte.metadata import MARK, NO_METADATA, Metadata, tiff_with
 
 PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {"compress_level": 4},
@@ -103,10 +103,12 @@ def _png_with(metadata: Metadata, png: bytes) -> bytes:
         return png
     chunks = (
         (b"iCCP", b"sRGB\0\0" + zlib.compress(metadata.profile)),
-        (b"eXIf", metadata.exif.removeprefix(b"Exif\0\0")),
+        (b"eXIf", metadata.exif.removeprefix(MARK)),
     )
     middle = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+        if data
     )
     return png[:PNG_HEADER] + middle + png[PNG_HEADER:]
 

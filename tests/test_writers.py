@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from sgmatte.errors import PhotoError, UsageError
 from sgmatte.forms import Form
@@ -29,12 +29,15 @@ def photo(tmp_path: Path) -> Path:
     exif[Base.Make], exif[Base.Model], exif[Base.Artist] = "Sgmatte", "One", "José".encode()
     exif[Base.Orientation], exif[Base.XResolution] = 6, 72.0
     exif[IFD.Exif] = {
-        Base.ExposureTime: 1 / 125,
+        Base.ExposureTime: TiffImagePlugin.IFDRational(1, 125),
         Base.DateTimeOriginal: "2024:05:06 07:08:09",
         Base.MakerNote: b"places in the old file" * 9,
         Base.ExifImageWidth: W,
         Base.ExifImageHeight: H,
         Base.ColorSpace: 65535,
+        Base.ExposureBiasValue: TiffImagePlugin.IFDRational(-1, 3),
+        Base.CameraOwnerName: "José".encode().decode("latin-1"),
+        Base.UserComment: b"ASCII\0\0\0a day out",
     }
     exif[IFD.GPSInfo] = {1: "N", 2: (48.0, 30.0, 12.5), 3: "E", 4: (9.0, 1.0, 2.25)}
     exif.get_ifd(IFD.IFD1)[Base.JpegIFOffset] = 0
@@ -101,6 +104,8 @@ def test_metadata_is_carried_over(tmp_path: Path, photo: Path, suffix: str, bits
         assert shot[Base.DateTimeOriginal] == "2024:05:06 07:08:09"
         assert float(shot[Base.ExposureTime]) == pytest.approx(1 / 125)
         assert (shot[Base.ExifImageWidth], shot[Base.ExifImageHeight], shot[Base.ColorSpace]) == (H, W, 1)
+        assert float(shot[Base.ExposureBiasValue]) == pytest.approx(-1 / 3)
+        assert shot[Base.UserComment] == b"ASCII\0\0\0a day out"
         assert Base.MakerNote not in shot
         assert exif.get_ifd(IFD.GPSInfo) == {1: "N", 2: (48.0, 30.0, 12.5), 3: "E", 4: (9.0, 1.0, 2.25)}
         assert not exif.get_ifd(IFD.IFD1)
@@ -139,7 +144,12 @@ def test_damaged_exif_is_left_behind_and_noted(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Image.Exif, "get_ifd", damaged)
     metadata = carried_metadata(photo)
     assert "EXIF is damaged and left behind" in metadata.notes[0]
-    assert metadata.profile == srgb_profile()
+    monkeypatch.undo()
+    for suffix, bits in KINDS:
+        path = write_image(tmp_path / f"a.{suffix}", torch.zeros(1, 3, H, W), bits=bits, metadata=metadata)
+        with Image.open(path) as found:
+            assert found.info["icc_profile"] == srgb_profile()
+            assert Base.Make not in found.getexif()
 
 
 def test_wrong_wishes_are_told_before_anything_is_written(tmp_path: Path) -> None:
