@@ -15,12 +15,12 @@ from torch import Tensor
 
 from sgmatte import metrics
 from sgmatte.errors import DataError, UsageError
+from sgmatte.forms import READ_SUFFIXES
 from sgmatte.masks import read_alpha, read_trimap
 from sgmatte.photo import MAX_PIXELS, read_photo
 from sgmatte.preview import contact_sheet
 from sgmatte.trimaps import UNKNOWN
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 OPAQUE = 0.5  # IoU compares the pixels that are at least half opaque
 
 
@@ -101,9 +101,9 @@ def files_at(place: Path, ending: str = "") -> Files:
         return Files(place, {name(place): place})
     if not place.is_dir():
         raise DataError(f"{place}: no such file or folder")
-    images = [path for path in sorted(place.iterdir()) if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+    images = [path for path in sorted(place.iterdir()) if path.suffix.lower() in READ_SUFFIXES and path.name[0] != "."]
     if not images:
-        raise DataError(f"{place}: holds no image ({', '.join(SUFFIXES)})")
+        raise DataError(f"{place}: holds no image ({', '.join(READ_SUFFIXES)})")
     found: dict[str, Path] = {}
     for path in images:
         first = found.setdefault(name(path), path)

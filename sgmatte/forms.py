@@ -11,6 +11,8 @@ from sgmatte.errors import UsageError
 
 Bits = Literal[8, 16]
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+READ_SUFFIXES = (*FORMATS, ".gif", ".bmp", ".heic", ".heif", ".hif", ".avif")
+"""Of the files that a folder is searched for; a file that is named may be called anything."""
 DEEP_FORMATS = ("PNG", "TIFF")
 OWN_SUFFIXES = {"preview": ".png", "report": ".json"}  # kinds of results that are for people, not for programs
 COLOURS = ("enhanced", "cutout", "foreground", "composite")  # carry metadata

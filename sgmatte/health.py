@@ -12,6 +12,7 @@ import torch
 from sgmatte import __version__, zoo
 from sgmatte.device import chosen_device, fast_in_bf16, process_cores
 from sgmatte.ops import build, native
+from sgmatte.readers import optional_readers
 
 
 def health() -> dict[str, Any]:
@@ -34,6 +35,7 @@ def health() -> dict[str, Any]:
             "nvcc": _version(build.nvcc()),
             "ninja": _version((ninja,) if ninja else None),
         },
+        "readers": optional_readers(),
         "mode": native.mode(),
         "operators": {name: _operators(name) for name in native.DEVICES},
         "cache": str(zoo.home()),

@@ -16,7 +16,6 @@ from sgmatte.files import write_json as write_json
 from sgmatte.files import write_text as write_text
 from sgmatte.readers import MAX_PIXELS as MAX_PIXELS
 from sgmatte.readers import Raster, decoded
-from sgmatte.writers import write_image as write_image
 
 BAND = 256  # rows that are worked on at once where whole photos would need much memory
 

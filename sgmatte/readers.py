@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,19 @@ def _formats(path: Path) -> tuple[str, ...]:
         pillow_heif.register_heif_opener(thumbnails=False)
         return ("HEIF",)
     return READ_FORMATS
+
+
+def optional_readers() -> dict[str, str | None]:
+    """What reads the formats that not every installation can read, with its version; None where nothing does."""
+    avif = f"Pillow {version('Pillow')}" if "avif" in features.get_supported() else _package("pillow-avif-plugin")
+    return {"HEIC": _package("pillow-heif"), "AVIF": avif}
+
+
+def _package(name: str) -> str | None:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return None
 
 
 def stored_bits(image: Image.Image) -> int:

@@ -27,8 +27,9 @@ from sgmatte.importers import imported
 from sgmatte.latents import read_latents
 from sgmatte.manifest import WeightFile, WeightRecord
 from sgmatte.nn.openvino_ir import read_graph
-from sgmatte.photo import read_photo, write_image
+from sgmatte.photo import read_photo
 from sgmatte.train.data import read_grey, read_rgb
+from sgmatte.writers import write_image
 
 # --- files as such
 

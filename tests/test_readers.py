@@ -17,7 +17,7 @@ from PIL import Image, features
 from sgmatte.errors import PhotoError
 from sgmatte.masks import read_alpha, read_cutout, read_trimap
 from sgmatte.photo import read_photo
-from sgmatte.readers import READ_FORMATS, decoded
+from sgmatte.readers import READ_FORMATS, decoded, optional_readers
 
 H, W = 24, 32
 SRGB, ADOBE = (imagecodecs.cms_profile(name) for name in ("srgb", "adobergb"))
@@ -337,3 +337,11 @@ def test_a_tiff_whose_strips_are_gone_is_damaged_and_not_black(tmp_path: Path, d
 def test_the_formats_that_need_no_package() -> None:
     Image.init()
     assert all(name in Image.OPEN for name in READ_FORMATS)
+
+
+def test_the_doctor_knows_what_reads_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="not installed")
+    assert optional_readers()["HEIC"] == f"pillow-heif {heif.__version__}"
+    monkeypatch.setattr(features, "get_supported", lambda: ["webp"])
+    monkeypatch.setattr("sgmatte.readers._package", lambda name: None)
+    assert optional_readers() == {"HEIC": None, "AVIF": None}

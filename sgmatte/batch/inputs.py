@@ -9,11 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgmatte.errors import UsageError
-
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".heic", ".heif", ".hif", ".avif"}
-)
-"""Of the files that a folder is searched for; a file that is named may be called anything."""
+from sgmatte.forms import READ_SUFFIXES
 
 OWN_KINDS = ("alpha", "cutout", "trimap", "enhanced", "preview", "composite", "inverted")
 """Endings of the names that sgmatte gives to pictures: <stem>_<kind>.png beside <stem>.jpg is a result, no photo."""
@@ -88,7 +84,7 @@ def _searched(folder: Path, recursive: bool, left_out: set[Path], results: set[P
     """Photos of a folder; links to folders are not followed, they may lead round in circles."""
     for place, folders, files in os.walk(folder, onerror=_refuse):
         here = Path(place)
-        stems = {Path(name).stem for name in files if Path(name).suffix.lower() in SUFFIXES}
+        stems = {Path(name).stem for name in files if Path(name).suffix.lower() in READ_SUFFIXES}
         for name in sorted(files):
             if _is_photo(here / name, results, stems):
                 yield here / name
@@ -104,11 +100,13 @@ def _refuse(error: OSError) -> None:
 
 
 def _is_photo(path: Path, results: set[Path], stems: Collection[str] | None = None) -> bool:
-    if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+    if path.name.startswith(".") or path.suffix.lower() not in READ_SUFFIXES:
         return False
     stem, _, kind = path.stem.rpartition("_")
     if kind in OWN_KINDS and stem:
-        beside = stems if stems is not None else {f.stem for f in path.parent.iterdir() if f.suffix.lower() in SUFFIXES}
+        beside = (
+            stems if stems is not None else {f.stem for f in path.parent.iterdir() if f.suffix.lower() in READ_SUFFIXES}
+        )
         if stem in beside:
             return False
     return not results or path.resolve() not in results

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgmatte.batch.inputs import SUFFIXES, Input
+from sgmatte.batch.inputs import Input
 from sgmatte.errors import UsageError
-from sgmatte.forms import FORMATS
+from sgmatte.forms import FORMATS, READ_SUFFIXES
 
 FIELDS = ("stem", "ext", "kind")
 
@@ -95,7 +95,7 @@ def output_place(out: str | None, out_dir: Path | None, name: str | None, severa
         is_folder = several or name is not None or out.endswith(("/", "\\")) or Path(out).is_dir()
         if is_folder and out_dir is not None:
             raise UsageError("-o and --out-dir both name a folder; give one")
-        if several and Path(out).suffix.lower() in SUFFIXES and not Path(out).is_dir():
+        if several and Path(out).suffix.lower() in READ_SUFFIXES and not Path(out).is_dir():
             raise UsageError(f"--out {out} names a single result; for several photos give a folder")
         file, folder = (None, Path(out)) if is_folder else (Path(out), out_dir)
     if folder is not None and folder.exists() and not folder.is_dir():

@@ -19,6 +19,10 @@ def doctor(json: options.Json = False) -> None:
     screen.line(f"threads: {found['threads']} on {found['cores']} cores, bfloat16 {found['bfloat16']}")
     for tool, told in found["tools"].items():
         screen.line(f"{tool}: {told or 'not found'}")
+    for kind, reader in found["readers"].items():
+        screen.line(
+            f"{kind} photos: {f'read by {reader}' if reader else 'cannot be read; reading one says what to install'}"
+        )
     for device, state in found["operators"].items():
         screen.line(f"operators for {device}: {state['used']} ({state['reason']})")
         if state["library"]:
