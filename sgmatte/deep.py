@@ -1,4 +1,4 @@
-"""Sixteen bits per channel, for which Pillow has no colour mode: imagecodecs and tifffile read them.
+"""Sixteen bits per channel, for which Pillow has no colour mode: imagecodecs, tifffile and pillow-heif read them.
 
 Pillow has opened the file before and knows its size; nothing is decoded here that would come out larger.
 """
@@ -32,7 +32,7 @@ class DeepProfileError(ValueError):
 def deep_pixels(image: Image, path: Path) -> tuple[np.ndarray, np.ndarray | None] | None:
     """Colours uint16 (H, W, 1 | 3) and alpha (H, W) or None as stored, of an image that Pillow has opened at `path`.
 
-    None where the file has another depth, or a kind of 16 bits that only Pillow reads.
+    None where the file has 8 bits, or a kind of 16 that only Pillow reads.
 
     Raises:
         PhotoError: two readers of the file do not agree about its size.
@@ -49,6 +49,8 @@ def deep_pixels(image: Image, path: Path) -> tuple[np.ndarray, np.ndarray | None
             and tags.get(PHOTOMETRIC) in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)
         ):
             return _tiff(path, (tags[WIDTH], tags[HEIGHT]))  # image.size is upright
+    if image.format == "HEIF" and image.info.get("bit_depth", 8) > 8:
+        return _heic(path, image.size, image.info["bit_depth"])
     return None
 
 
@@ -89,9 +91,25 @@ def _tiff(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | N
     return _straight(stored, alpha) if extra and extra[0] == PREMULTIPLIED else stored, alpha
 
 
+def _heic(path: Path, size: tuple[int, int], bits: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """10 or 12 bits, spread over 16."""
+    import pillow_heif
+
+    picture = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
+    stored = np.atleast_3d(np.asarray(picture))
+    if stored.dtype != np.uint16 or stored.shape[:2] != size[::-1]:
+        raise PhotoError(f"{path}: the image is damaged, its readers do not agree about its size")
+    levels = stored >> (16 - bits)  # pillow-heif fills with zeros
+    pixels = np.rint(levels * np.float32(WHITE / (2**bits - 1))).astype(np.uint16)
+    if pixels.shape[2] in (1, 3):
+        return pixels, None
+    colours, alpha = pixels[..., :-1], pixels[..., -1]
+    return (_straight(colours, alpha) if "a" in picture.mode else colours), alpha  # RGBa is Pillow's premultiplied
+
+
 def _straight(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Colours that were multiplied with their alpha, as they were before."""
-    share = np.maximum(alpha, 1)[..., None].astype(np.float64) / WHITE
+    share = np.maximum(alpha, 1)[..., None].astype(np.float32) / WHITE
     return np.minimum(np.rint(colours / share), WHITE).astype(np.uint16)
 
 

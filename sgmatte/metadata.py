@@ -11,14 +11,13 @@ import io
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, TiffTags
+from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
 from sgmatte.forms import Form
-from sgmatte.readers import MAX_PIXELS, opened_image
+from sgmatte.readers import MAX_PIXELS, opened_image, srgb_profile
 
 Base, IFD = ExifTags.Base, ExifTags.IFD
 DESCRIPTION = (  # of the picture and those who made it; the other tags of a TIFF's first directory say how it is stored
@@ -33,7 +32,6 @@ OF_BYTES = {(IFD.GPSInfo, 0), (IFD.GPSInfo, 5)}  # version, and whether the alti
 SIGNED = (Base.ShutterSpeedValue, Base.BrightnessValue, Base.ExposureBiasValue)
 MARK = b"Exif\0\0"  # of EXIF where it is no file
 HEADER, FIRST = b"II\x2a\0", 8  # of a TIFF, and where its directory stands
-DATE = slice(24, 36)  # of an ICC profile, when it was made: LittleCMS says now
 
 
 @dataclass(frozen=True)
@@ -112,14 +110,6 @@ def _tiff(
         end += _directory(values, tag).tobytes(place + len(end))
         end += bytes(len(end) % 2)
     return HEADER + struct.pack("<I", FIRST) + directory.tobytes(FIRST) + pixels + end
-
-
-@cache
-def srgb_profile() -> bytes:
-    """sRGB as an ICC profile, the same bytes at any time."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    profile[DATE] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
-    return bytes(profile)
 
 
 def tiff_with(metadata: Metadata, tiff: bytes) -> bytes:

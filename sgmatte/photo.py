@@ -38,7 +38,7 @@ def read_photo(path: Path | str, max_pixels: int = MAX_PIXELS) -> Photo:
     """Read a JPEG, PNG, WebP, TIFF, GIF, BMP, HEIC or AVIF: upright, from its ICC profile to sRGB.
 
     Grey, palette and CMYK become RGB; transparent parts are shown on white, as viewers do; of an animation the first
-    frame counts. Grey and RGB keep 16 bits per channel in PNG and TIFF.
+    frame counts. Grey and RGB keep 16 bits per channel in PNG and TIFF, 10 or 12 in HEIC.
 
     Raises:
         PhotoError: no such file, not an image, truncated, or more than `max_pixels` by its header; nothing is decoded

@@ -6,10 +6,12 @@ What comes out is upright and has the file's 8 or 16 bits per channel. photo.py 
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -29,6 +31,8 @@ READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
 ORIENTATION = 0x0112  # the EXIF tag
+DATE = slice(24, 36)  # of an ICC profile, when it was made: LittleCMS says now
+HDR_CURVES = {16, 18}  # PQ and HLG, among the transfer characteristics of HEIC
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Raster:
 def decoded(path: Path, max_pixels: int = MAX_PIXELS, *, managed: bool = True) -> Raster:
     """The first picture in a JPEG, PNG, WebP, TIFF, GIF, BMP, HEIC or AVIF file, upright by its EXIF orientation.
 
-    PNG and TIFF keep 16 bits per channel where they are grey or RGB, with or without alpha.
+    PNG and TIFF keep 16 bits per channel where they are grey or RGB, with or without alpha; HEIC its 10 or 12.
 
     Args:
         managed: bring colours from the file's ICC profile to sRGB. Alphas and trimaps are no colours: leave them.
@@ -72,6 +76,10 @@ def raster_of(
     if profile and len(profile) > LARGEST_PROFILE:
         notes.append(f"its colour profile has {len(profile) / 1e6:.0f} MB and is ignored")
         profile = None
+    if profile == srgb_profile():
+        profile = None  # of pictures written here, which come back level by level
+    if (image.info.get("nclx_profile") or {}).get("transfer_characteristics") in HDR_CURVES:
+        notes.append("its tones are HDR's and are read as if they were not; export it without HDR")
     if deep is not None:
         colours, alpha = deep
     else:
@@ -212,6 +220,14 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     )
     assert converted is not None  # only inPlace=True returns None
     return converted
+
+
+@cache
+def srgb_profile() -> bytes:
+    """sRGB as an ICC profile, the same bytes at any time."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[DATE] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
+    return bytes(profile)
 
 
 def _levels(image: Image.Image, path: Path) -> np.ndarray:

@@ -198,6 +198,32 @@ def test_heic(tmp_path: Path, rgb: np.ndarray) -> None:
     assert np.abs(photo.image[0].permute(1, 2, 0).numpy() * 255 - rgb).max() < 8
 
 
+def deep_heic(path: Path, pixels: np.ndarray, curve: int | None = None) -> Path:
+    """A HEIC of 10 bits per channel."""
+    heif = pytest.importorskip("pillow_heif", reason="not installed")
+    mode = "RGB;16" if pixels.shape[2] == 3 else "RGBA;16"
+    picture = heif.from_bytes(mode=mode, size=pixels.shape[1::-1], data=pixels.tobytes())
+    options = {} if curve is None else {"transfer_characteristics": curve}
+    picture.save(path, quality=-1, chroma=444, matrix_coefficients=0, **options)
+    return path
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_heic_keeps_10_bits(tmp_path: Path, channels: int) -> None:
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64, 1).repeat(channels, 2)
+    found = decoded(deep_heic(tmp_path / "a.heic", ramp))
+    assert found.notes == ()
+    assert len(np.unique(found.colours)) == 1024
+    assert np.abs(found.colours.astype(int) - ramp[..., :3]).max() <= 65
+    assert (found.colours.min(), found.colours.max()) == (0, 65535)
+    assert channels == 3 or np.abs(found.alpha.astype(int) - ramp[..., 3]).max() <= 65
+
+
+def test_hdr_is_noted(tmp_path: Path) -> None:
+    found = decoded(deep_heic(tmp_path / "a.heic", np.zeros((64, 64, 3), np.uint16), curve=16))
+    assert "its tones are HDR's" in found.notes[0]
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 @pytest.mark.parametrize("kind", ["HEIF", pytest.param("AVIF", marks=avif)])
 def test_containers_are_turned_once(tmp_path: Path, rgb: np.ndarray, kind: str, orientation: int) -> None:
