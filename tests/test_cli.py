@@ -282,6 +282,39 @@ def test_options_of_a_single_photo(run: Run, photos: list[Path], option: list[st
 
 
 @pytest.mark.usefixtures("pipeline")
+def test_a_report_shows_all_photos_of_a_batch(run: Run, photos: list[Path], tmp_path: Path) -> None:
+    page, again = tmp_path / "out" / "report.html", tmp_path / "out" / "again.html"
+    wanted = ("matte", *photos, "--cutout", "-o", f"{tmp_path / 'out'}/")
+    assert run(*wanted, "--report", page, "--dry-run")[0] == 0
+    assert not page.exists()
+    code, out, _ = run(*wanted, "--report", page)
+    assert code == 1
+    assert out.splitlines()[-1] == str(page)
+    found = re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found
+    good, bad, other = json.loads(found[1])["photos"]
+    assert (good["name"], good["entropy"]) == ("a.png", 0.1)
+    assert set(good["pictures"]) == {"photo", "alpha", "cutout"}
+    assert "not an image" in bad["error"]
+    assert all((page.parent / picture["small"]).is_file() for picture in other["pictures"].values())
+    assert run(*wanted, "--report", again, "--skip-existing")[0] == 1
+    shown = re.search(r'id="data">(.*?)</script>', again.read_text(), re.DOTALL)
+    assert shown
+    assert json.loads(shown[1])["photos"][0]["entropy"] == 0.1  # of the run before, from its books
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_reports_that_cannot_be_are_refused_before_any_work(run: Run, photos: list[Path], tmp_path: Path) -> None:
+    assert "end in .html" in run("matte", photos[0], "--report", tmp_path / "report.txt")[2]
+    assert "from stdin" in run("matte", "-", "-o", tmp_path / "x.png", "--report", tmp_path / "report.html")[2]
+    photo = photos[0].rename(tmp_path / "photo.html")
+    code, _, err = run("matte", photo, "--report", photo)
+    assert code == 2
+    assert "would overwrite a photo" in err
+    assert not list(tmp_path.glob("*_alpha.png"))
+
+
+@pytest.mark.usefixtures("pipeline")
 def test_the_pixel_limit_is_an_option(run: Run, photos: list[Path]) -> None:
     code, _, err = run("matte", photos[0], "--max-pixels", "199")
     assert code == 1

@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sgmatte.batch.inputs import found_inputs
+from sgmatte.batch.names import Job
 from sgmatte.bench.report import drawn_run
-from sgmatte.errors import UsageError
-from sgmatte.report import Record, record_of, write_report
+from sgmatte.errors import SgmatteError, UsageError
+from sgmatte.report.page import write_report
 from sgmatte.report.previews import LARGE, SMALL
+from sgmatte.report.records import Record, record_of
 from sgmatte.trimaps import Confidence
 
 
@@ -189,20 +192,30 @@ def test_a_report_is_a_page(run: list[Record], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"end in \.html"):
         write_report(tmp_path / "report.pdf", run)
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(SgmatteError, match="cannot be written"):
         write_report(tmp_path / "report.html", [])
 
 
-def test_records_are_read_from_what_json_shows() -> None:
-    shown = {
-        "photo": "a.jpg",
-        "files": {"alpha": "a_alpha.png", "preview": "a_preview.png"},
+def test_records_are_read_from_a_batchs_books(tmp_path: Path) -> None:
+    files = {"alpha": tmp_path / "a_alpha.png", "preview": tmp_path / "a_preview.png", "report": tmp_path / "a.json"}
+    job = Job(Path("a.jpg"), files, tmp_path)
+    line = {
+        "state": "done",
         "confidence": {"background": 0.5, "unknown": 0.2, "foreground": 0.3, "entropy": None},
         "notes": ["n"],
-        "report": {"trimap_entropy": {"before": 0.2, "after": 0.1}},
+        "seconds": 1.5,
     }
-    sure = Confidence(0.5, 0.2, 0.3)
-    assert record_of(shown) == Record(
-        Path("a.jpg"), {"alpha": Path("a_alpha.png")}, confidence=sure, entropy=(0.2, 0.1), notes=("n",)
-    )
-    assert record_of({"photo": "b.jpg", "error": "b.jpg: no"}) == Record(Path("b.jpg"), error="b.jpg: no")
+    pictures, sure = {"alpha": files["alpha"]}, Confidence(0.5, 0.2, 0.3)
+    assert record_of(job, line) == Record(job.photo, pictures, confidence=sure, notes=("n",), seconds=1.5)
+    files["report"].write_text('{"trimap_entropy": {"before": 0.2, "after": 0.1}}')
+    assert record_of(job, line).entropy == (0.2, 0.1)
+    assert record_of(job, None) == Record(job.photo, pictures, entropy=(0.2, 0.1))
+    assert record_of(job, {"state": "failed", "error": "a.jpg: no"}) == Record(job.photo, error="a.jpg: no")
+
+
+def test_a_pages_pictures_are_no_photos_of_a_folder(run: list[Record], tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", run)
+    (tmp_path / "other_files").mkdir()
+    saved(tmp_path / "other_files" / "a.jpg", 30, 20)
+    found = [entry.photo for entry in found_inputs([str(tmp_path)], recursive=True)]
+    assert {photo.parent.name for photo in found} == {"other_files", "photos"}

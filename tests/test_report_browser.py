@@ -15,8 +15,9 @@ from PIL import Image
 
 from sgmatte.bench.report import ARGUMENTS, chromium, drawn_run
 from sgmatte.errors import DataError
-from sgmatte.report import Record, write_report
 from sgmatte.report.page import page as report_page
+from sgmatte.report.page import write_report
+from sgmatte.report.records import Record
 from sgmatte.trimaps import Confidence
 
 try:

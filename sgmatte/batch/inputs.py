@@ -91,7 +91,10 @@ def _searched(folder: Path, recursive: bool, left_out: set[Path], results: set[P
         folders[:] = sorted(
             name
             for name in folders
-            if recursive and not name.startswith(".") and (here / name).resolve() not in left_out
+            if recursive
+            and not name.startswith(".")
+            and not (name.endswith("_files") and f"{name[:-6]}.html" in files)  # of a page, and its pictures
+            and (here / name).resolve() not in left_out
         )
 
 

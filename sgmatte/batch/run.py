@@ -101,7 +101,7 @@ def todo(plan: Plan, books: Mapping[Path, Manifest]) -> Todo:
     others = changed = 0
     for job in plan.jobs:
         history = books[job.root].history(plan.name) if job.root in books else History()
-        line = history.latest.get(_key(job))
+        line = known_of(plan, books, job)
         reason = _reason_to_skip(plan, job, history, line)
         if reason is None:
             found.jobs.append(job)
@@ -119,6 +119,11 @@ def todo(plan: Plan, books: Mapping[Path, Manifest]) -> Todo:
             "kept; --overwrite does them again"
         )
     return found
+
+
+def known_of(plan: Plan, books: Mapping[Path, Manifest], job: Job) -> Record | None:
+    """The last line that the books have of a photo."""
+    return books[job.root].history(plan.name).latest.get(_key(job)) if job.root in books else None
 
 
 def run(plan: Plan, work: Todo, books: Mapping[Path, Manifest], engine: Engine, watcher: Watcher) -> Summary:

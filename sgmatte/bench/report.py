@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from sgmatte.errors import DataError
-from sgmatte.report import Record, write_report
+from sgmatte.report.page import write_report
+from sgmatte.report.records import Record
 from sgmatte.trimaps import Confidence
 
 if TYPE_CHECKING:

@@ -84,6 +84,7 @@ def enhance(
     files_from: options.FilesFrom = None,
     name: options.Name = None,
     skip_existing: options.SkipExisting = None,
+    report: options.Report = None,
     dry_run: options.DryRun = False,
     jobs: options.Jobs = 1,
     engine: options.EngineChoice = "local",
@@ -99,7 +100,9 @@ def enhance(
 
     Example: sgmatte enhance photo.jpg --out-dir results
     """
-    asked = Asked(photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json)
+    asked = Asked(
+        photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json, report
+    )
     form = options.form(format, bits, keep_metadata)
     with selected(asked, [*PICTURES, "report"], form, piped="enhanced") as selection:
         from sgmatte.device import chosen_device

@@ -38,6 +38,7 @@ def matte(
     files_from: options.FilesFrom = None,
     name: options.Name = None,
     skip_existing: options.SkipExisting = None,
+    report: options.Report = None,
     dry_run: options.DryRun = False,
     jobs: options.Jobs = 1,
     engine: options.EngineChoice = "local",
@@ -52,7 +53,9 @@ def matte(
     """
     if trimap_width is not None and trimap is None:
         raise UsageError("--trimap-width makes a trimap of a mask: give the mask with --trimap")
-    asked = Asked(photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json)
+    asked = Asked(
+        photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json, report
+    )
     kinds = ["alpha", "cutout"] if cutout else ["alpha"]
     form = options.form(format, bits, keep_metadata)
     with selected(asked, kinds, form, piped=kinds[-1]) as selection:
@@ -79,6 +82,7 @@ def trimap(
     files_from: options.FilesFrom = None,
     name: options.Name = None,
     skip_existing: options.SkipExisting = None,
+    report: options.Report = None,
     dry_run: options.DryRun = False,
     jobs: options.Jobs = 1,
     engine: options.EngineChoice = "local",
@@ -93,7 +97,9 @@ def trimap(
 
     Example: sgmatte trimap photo.jpg
     """
-    asked = Asked(photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json)
+    asked = Asked(
+        photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json, report
+    )
     with selected(asked, ["trimap"], options.form(format), piped="trimap") as selection:
         from sgmatte.device import chosen_device
 

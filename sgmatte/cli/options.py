@@ -83,6 +83,16 @@ EngineChoice = Annotated[
         "--engine", help="ray: --jobs workers of a Ray cluster; they must see the same files.", rich_help_panel=MANY
     ),
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="PAGE.html",
+        help="A page to look through the results in a browser; its small pictures lie in a folder beside it.",
+        rich_help_panel=MANY,
+        show_default=False,
+    ),
+]
 PICTURES = "Pictures"  # another
 Format = Annotated[
     Literal["png", "webp", "tiff"] | None,

@@ -17,13 +17,15 @@ from sgmatte.batch.attempts import Work
 from sgmatte.batch.engines import Engine, Here, Task
 from sgmatte.batch.inputs import Input, found_inputs, listed
 from sgmatte.batch.names import Job, Place, check_results, output_place
-from sgmatte.batch.run import Plan, Todo, books_of, run, todo
+from sgmatte.batch.run import Plan, Todo, books_of, known_of, run, todo
 from sgmatte.cli.messages import Observe, Screen
 from sgmatte.cli.watching import BatchView
 from sgmatte.errors import UsageError
 from sgmatte.forms import Form
+from sgmatte.report.places import check_report, files_folder
 
 if TYPE_CHECKING:
+    from sgmatte.batch.manifest import Manifest
     from sgmatte.batch.tasks import AnyTask
     from sgmatte.device import Device
 
@@ -45,6 +47,7 @@ class Asked:
     jobs: int = 1
     engine: str = "local"
     json: bool = False
+    report: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def selected(asked: Asked, kinds: Sequence[str], form: Form, *, piped: str) -> I
         UsageError: nothing was asked for, or results that would overwrite photos or one another, or that cannot be
             written as their names say.
     """
+    if asked.report is not None:
+        check_report(asked.report)
     if "-" in asked.sources:
         with _piped(asked, kinds, form, piped) as selection:
             yield selection
@@ -85,6 +90,8 @@ def selected(asked: Asked, kinds: Sequence[str], form: Form, *, piped: str) -> I
         from_list = listed(_list_of(asked.files_from))
     folder = asked.out_dir or (Path(asked.out) if asked.out else None)
     skipped = [folder] if folder is not None and folder.is_dir() else []
+    if asked.report is not None:
+        skipped.append(files_folder(asked.report))
     inputs = found_inputs(
         [*sources, *from_list], recursive=asked.recursive, skipped=skipped, outputs=_known_results(sources)
     )
@@ -94,6 +101,8 @@ def selected(asked: Asked, kinds: Sequence[str], form: Form, *, piped: str) -> I
     check_results(jobs)
     for job in jobs:
         form.check(job.files)
+    if asked.report is not None and asked.report.resolve() in {job.photo.resolve() for job in jobs}:
+        raise UsageError(f"{asked.report}: the report would overwrite a photo; choose another name")
     by_search = asked.files_from is not None or any(not entry.named for entry in inputs)
     yield Selection(jobs, asked, asked.keep if asked.keep is not None else by_search, several)
 
@@ -103,6 +112,8 @@ def _piped(asked: Asked, kinds: Sequence[str], form: Form, piped: str) -> Iterat
     """A photo from stdin; its result goes to stdout unless `-o` or `--out-dir` name a place."""
     if list(asked.sources) != ["-"] or asked.files_from is not None:
         raise UsageError("- stands alone: one photo from stdin")
+    if asked.report is not None:
+        raise UsageError("--report shows files, and a photo from stdin is none")
     to_stdout = asked.out is None and asked.out_dir is None
     if to_stdout and asked.json:
         raise UsageError("--json and the result would both go to stdout; name the result with -o")
@@ -140,11 +151,29 @@ def run_batch(selection: Selection, name: str, task: AnyTask, screen: Screen) ->
     with view.shown() as observe:
         summary = run(plan, work, books, _engine(task, asked, len(work.jobs), observe), view)
     view.summary(summary, books)
+    if asked.report is not None and not (summary.interrupted or summary.stopped):
+        _write_report(asked.report, plan, books, view, task.settings.max_pixels)
     if selection.to_stdout and not summary.exit_code:
         sys.stdout.buffer.write(selection.jobs[0].files[selection.to_stdout].read_bytes())
         sys.stdout.buffer.flush()
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _write_report(path: Path, plan: Plan, books: Mapping[Path, Manifest], view: BatchView, max_pixels: int) -> None:
+    """The page of all photos of a batch, those of earlier runs too.
+
+    Raises:
+        SgmatteError: it cannot be written.
+    """
+    from sgmatte.report.page import write_report
+    from sgmatte.report.records import record_of
+
+    records = [record_of(job, view.records.get(job) or known_of(plan, books, job)) for job in plan.jobs]
+    with view.screen.progress() as observe:
+        title = f"sgmatte {plan.name}"
+        write_report(path, records, title, max_pixels, lambda done, total: observe("report", done, total))
+    view.screen.line(str(path))
 
 
 def each_photo(jobs: Sequence[Job], work: Work, screen: Screen, device: Device) -> None:

@@ -26,7 +26,7 @@ from sgmatte.errors import UsageError
 
 NAME = "sgmatte.toml"
 SHARED = ("device", "max-pixels", "quiet")  # may stand above the tables, for every command that has them
-UNSUITABLE = ("out", "files-from")  # name the results, or the photos, of one command
+UNSUITABLE = ("out", "files-from", "report")  # name the results, or the photos, of one command
 WORDS_OR_FILES = ("critic", "background")  # a file where there is one of this name, else a word
 LARGEST = 1 << 16  # bytes; nobody writes more, and a stranger's file shall not cost memory
 

@@ -30,7 +30,8 @@ class BatchView:
 
     def __init__(self, screen: Screen, device: Device, todo: Todo, plain: bool = True) -> None:
         self.screen, self.device, self.todo, self.plain = screen, device, todo, plain
-        self._ended, self._started = 0, time.monotonic()
+        self.records: dict[Job, Record] = {}  # of the photos that have ended
+        self._started = time.monotonic()
         self._stage: Observe | None = None
         self._advance: Any = None
 
@@ -63,11 +64,11 @@ class BatchView:
             self._stage(job.photo.name, 0, 1)
 
     def ended(self, job: Job, record: Record) -> None:
-        self._ended += 1
+        self.records[job] = record
         if self._advance:
             self._advance()
         elif len(self.todo.jobs) > 1:
-            self.screen.note(f"{self._ended}/{len(self.todo.jobs)} {job.photo}{self._pace()}")
+            self.screen.note(f"{len(self.records)}/{len(self.todo.jobs)} {job.photo}{self._pace()}")
         if record["state"] == "failed":
             error_line(record["error"])
             if "traceback" in record:
@@ -83,7 +84,7 @@ class BatchView:
         """How it went, in a line where there was more than one photo; why it stopped, where it did."""
         if summary.stopped:
             error_line(summary.stopped)
-        left = len(self.todo.jobs) - self._ended
+        left = len(self.todo.jobs) - len(self.records)
         if summary.interrupted:
             on = "; the same command goes on where it was" if books else ""
             error_line(f"interrupted: {summary.done} done, {left} left{on}")
@@ -114,8 +115,8 @@ class BatchView:
     def _pace(self) -> str:
         """Photos a second and the time left, once there is something to tell them by."""
         seconds = time.monotonic() - self._started
-        left = (len(self.todo.jobs) - self._ended) * seconds / self._ended
-        return f" ({self._ended / seconds:.2f} photos/s, {timedelta(seconds=round(left))} left)"
+        left = (len(self.todo.jobs) - len(self.records)) * seconds / len(self.records)
+        return f" ({len(self.records) / seconds:.2f} photos/s, {timedelta(seconds=round(left))} left)"
 
     @contextmanager
     def _bars(self) -> Iterator[Observe]:
@@ -143,8 +144,8 @@ class BatchView:
             stage = bars.add_task("", total=None, pace="", visible=False)
 
             def advance() -> None:
-                pace = self._ended / (time.monotonic() - self._started)
-                bars.update(photos, completed=self._ended, pace=f"{pace:.2f} photos/s")
+                pace = len(self.records) / (time.monotonic() - self._started)
+                bars.update(photos, completed=len(self.records), pace=f"{pace:.2f} photos/s")
 
             def observe(name: str, done: int, total: int) -> None:
                 bars.update(stage, description=name, completed=done, total=total, visible=True)

@@ -15,9 +15,10 @@ from typing import Any
 from urllib.parse import quote
 
 from sgmatte import __version__
-from sgmatte.errors import UsageError
+from sgmatte.errors import SgmatteError
 from sgmatte.files import write_text
 from sgmatte.readers import MAX_PIXELS
+from sgmatte.report.places import check_report, files_folder
 from sgmatte.report.previews import pictures
 from sgmatte.report.records import Record
 
@@ -28,12 +29,6 @@ POLICY = (
     "default-src 'none'; img-src 'self' file: blob: data:; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
     "base-uri 'none'; form-action 'none'"
 )
-
-
-def check_report(path: Path) -> None:
-    """Raises UsageError where `path` cannot name a page."""
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{path}: a report is a page; let its name end in .html")
 
 
 def write_report(
@@ -48,11 +43,11 @@ def write_report(
     Pictures that are still right are kept from an earlier report.
 
     Raises:
-        UsageError: another suffix than .html, or the page cannot be written.
-        PhotoError: a preview cannot be written.
+        UsageError: another suffix than .html.
+        SgmatteError: the page or a preview cannot be written.
     """
     check_report(path)
-    folder = path.parent / f"{path.stem}_files"
+    folder = files_folder(path)
     entries = []
     for done, record in enumerate(records):
         observe(done, len(records))
@@ -61,7 +56,7 @@ def write_report(
     try:
         write_text(path, page(title, entries))
     except OSError as error:
-        raise UsageError(f"{path}: the report cannot be written ({error.strerror})") from error
+        raise SgmatteError(f"{path}: the report cannot be written ({error.strerror})") from error
     return path
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from sgmatte.deep import deep_pixels
-from sgmatte.errors import PhotoError
+from sgmatte.errors import PhotoError, SgmatteError
 from sgmatte.files import write_bytes
 from sgmatte.readers import opened_image, raster_of
 from sgmatte.report.records import KINDS, Record
@@ -45,6 +45,9 @@ def pictures(record: Record, folder: Path, max_pixels: int) -> tuple[dict[str, P
     """Pictures of a record by kind, "photo" first, their previews in `folder`; and what could not be shown, in words.
 
     A photo that failed is shown where it can be read; a cut-out that was not written is made of photo and alpha.
+
+    Raises:
+        SgmatteError: a preview cannot be written.
     """
     made: dict[str, Picture] = {}
     failures = []
@@ -115,7 +118,7 @@ def _write(path: Path, image: Image.Image, encoder: Encoder, stamp: int) -> None
         write_bytes(path, buffer.getvalue())
         os.utime(path, ns=(stamp, stamp))
     except OSError as error:
-        raise PhotoError(f"{path}: cannot be written ({error.strerror})") from error
+        raise SgmatteError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _reduced(image: Image.Image, side: int, kind: str, source: Path) -> Image.Image:

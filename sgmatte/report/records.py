@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from sgmatte.trimaps import Confidence
+from sgmatte.batch.names import Job
+from sgmatte.trimaps import Confidence
 
 KINDS = ("enhanced", "cutout", "alpha", "trimap")  # of the pictures beside the photo itself
 
@@ -26,17 +27,28 @@ class Record:
     seconds: float | None = None
 
 
-def record_of(shown: Mapping[str, Any]) -> Record:
-    """The record of a photo as `--json` shows it."""
-    from sgmatte.trimaps import Confidence
+def record_of(job: Job, line: Mapping[str, Any] | None) -> Record:
+    """The record of a photo of a batch, from the last line that its manifest has of it.
 
-    entropy = shown.get("report", {}).get("trimap_entropy")
+    Without a line, its results were there before, and nothing else is known of it.
+    """
+    if line and line["state"] == "failed":
+        return Record(job.photo, error=line["error"])
+    line = line or {}
     return Record(
-        photo=Path(shown["photo"]),
-        files={kind: Path(file) for kind, file in shown.get("files", {}).items() if kind in KINDS},
-        error=shown.get("error"),
-        confidence=Confidence(**shown["confidence"]) if shown.get("confidence") else None,
-        entropy=(entropy["before"], entropy["after"]) if entropy else None,
-        notes=tuple(shown.get("notes", ())),
-        seconds=shown.get("seconds"),
+        photo=job.photo,
+        files={kind: file for kind, file in job.files.items() if kind in KINDS},
+        confidence=Confidence(**line["confidence"]) if line.get("confidence") else None,
+        entropy=_entropies(job),
+        notes=tuple(line.get("notes", ())),
+        seconds=line.get("seconds"),
     )
+
+
+def _entropies(job: Job) -> tuple[float, float] | None:
+    """Before and after an enhancement, as its own report tells."""
+    report = job.files.get("report")
+    if report is None or not report.is_file():
+        return None
+    entropies = json.loads(report.read_bytes())["trimap_entropy"]
+    return entropies["before"], entropies["after"]
