@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Annotated
+from shutil import get_terminal_size
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +14,15 @@ from sgmatte.cli import bench, composite, config, doctor, enhance, evaluate, inv
 from sgmatte.cli.messages import error_line
 from sgmatte.errors import SgmatteError
 
+COLUMNS = get_terminal_size().columns
+IS_NARROW = COLUMNS < messages.ROOMY  # boxes would cut the names of options: plain help then
+
 app = typer.Typer(
     name="sgmatte",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None if IS_NARROW else "rich",
+    context_settings={"terminal_width": COLUMNS} if IS_NARROW else None,
     help="Portrait enhancement and matting: a photo of a person in, a clean cut-out out.",
 )
 app.command()(enhance.enhance)
@@ -38,6 +44,17 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _set_help_under_names(context: typer.Context) -> None:
+    """Have help explain options below their names, indented: a column beside them would be too slim for words."""
+    usual: Any = type(context.make_formatter())
+
+    class Formatter(usual):
+        def write_dl(self, rows: Any, col_max: int = 8, col_spacing: int = 2) -> None:
+            super().write_dl(rows, min(col_max, 8), col_spacing)
+
+    type(context).formatter_class = Formatter
+
+
 @app.callback()
 def _options(
     context: typer.Context,
@@ -48,6 +65,8 @@ def _options(
 ) -> None:
     from sgmatte.cli.settings import commands_of, config_files, default_map, settings_in
 
+    if IS_NARROW:
+        _set_help_under_names(context)
     if context.resilient_parsing:  # a shell asks for completions: a broken file is not its business
         return
     found = settings_in([] if no_config else config_files(), commands_of(app))

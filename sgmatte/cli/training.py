@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sgmatte.cli.messages import errors
+from sgmatte.cli.messages import errors, redraws
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,13 +16,14 @@ Observe = Callable[[int, int, Mapping[str, float]], None]
 """Called as (step, steps, row) for each row that `train.loop.fit` writes to its tables; see there."""
 
 BARS = "▁▂▃▄▅▆▇█"
-WIDTH = 40  # rows that a curve shows
+WIDTH = 40  # rows that a curve shows, on a terminal that is wide enough
+NAMES = 36  # columns beside the curves
 
 
 @contextmanager
 def watched_training() -> Iterator[Callable[[str], Observe]]:
     """A function that gives the observer of a training by its name."""
-    if not errors.is_terminal:
+    if not redraws(errors):
         yield _lines
         return
     from rich.live import Live
@@ -71,12 +72,13 @@ class _View:
         from rich.table import Table
 
         table = Table(title=self.name, title_justify="left", box=None, show_header=False)
+        room = max(4, min(WIDTH, errors.width - NAMES))
         minutes = (self.steps - self.step) * self.seconds / 60
         table.add_row(
-            f"step {self.step}/{self.steps}", f"{minutes:.0f} min left", ProgressBar(self.steps, self.step, 40)
+            f"step {self.step}/{self.steps}", f"{minutes:.0f} min left", ProgressBar(self.steps, self.step, room)
         )
         for key, values in self.curves.items():
-            table.add_row(key, f"{values[-1]:.4g}", sparkline(values))
+            table.add_row(key, f"{values[-1]:.4g}", sparkline(values[-room:]))
         return table
 
 

@@ -15,7 +15,7 @@ from sgmatte import __version__
 from sgmatte.batch.manifest import Manifest, Record
 from sgmatte.batch.names import Job
 from sgmatte.batch.run import Summary, Todo
-from sgmatte.cli.messages import Observe, Screen, error_line, errors
+from sgmatte.cli.messages import Observe, Screen, error_line, errors, is_narrow, redraws
 
 if TYPE_CHECKING:
     from sgmatte.device import Device
@@ -53,7 +53,7 @@ class BatchView:
         if len(self.todo.jobs) <= 1:
             with self.screen.progress() as observe:
                 yield observe
-        elif errors.is_terminal and not self.screen.quiet:
+        elif redraws() and not self.screen.quiet:
             with self._bars() as observe:
                 yield observe
         else:
@@ -124,22 +124,27 @@ class BatchView:
             BarColumn,
             MofNCompleteColumn,
             Progress,
+            ProgressColumn,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
 
-        columns = (
-            TextColumn("{task.description:<24.24}", markup=False),
-            BarColumn(),
+        narrow = is_narrow()
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description:<12.12}" if narrow else "{task.description:<24.24}", markup=False),
+            BarColumn(bar_width=None if narrow else 40),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-        )
+        ]
+        if not narrow:
+            columns += [
+                TextColumn("{task.fields[pace]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(elapsed_when_finished=False),
+            ]
         # Where stdout is a terminal too, what is printed there must not run into the bars; a file gets it as it is.
-        with Progress(*columns, console=errors, redirect_stdout=sys.stdout.isatty()) as bars:
+        with Progress(*columns, console=errors, expand=narrow, redirect_stdout=sys.stdout.isatty()) as bars:
             photos = bars.add_task("photos", total=len(self.todo.jobs), pace="")
             stage = bars.add_task("", total=None, pace="", visible=False)
 

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-Names = Annotated[list[str] | None, typer.Argument(help="architecture.tag, as in `weights list`.", show_default=False)]
+
+def _weight_names() -> list[str]:
+    from sgmatte import zoo
+
+    return list(zoo.records())
+
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(help="architecture.tag, as in `weights list`.", show_default=False, autocompletion=_weight_names),
+]
 
 
 def _state(entry: WeightRecord) -> str:
@@ -132,7 +142,9 @@ def verify(names: Names = None, quiet: options.Quiet = False, json: options.Json
 
 
 @app.command()
-def path(name: Annotated[str, typer.Argument(help="architecture.tag, as in `weights list`.")]) -> None:
+def path(
+    name: Annotated[str, typer.Argument(help="architecture.tag, as in `weights list`.", autocompletion=_weight_names)],
+) -> None:
     """Print the verified file of a weight, or the folder of one with several files.
 
     Example: sgmatte weights path mobilestylegan.ffhq-1024
