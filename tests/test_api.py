@@ -33,7 +33,7 @@ QUICK = partial(inversion.Schedule, w_plus=Stage(2, 0.3), noise=Stage(2, 0.1, 0.
 # Options that say where results go, in what form, and what is shown meanwhile: results have `save`, callers `observe`.
 OF_FILES_AND_SCREENS = {"out", "out_dir", "cutout", "quiet", "json"} | {
     *("format", "bits", "keep_metadata"),
-    *("recursive", "files_from", "name", "skip_existing", "dry_run", "jobs", "engine"),
+    *("recursive", "files_from", "name", "skip_existing", "dry_run", "jobs", "engine", "report"),
 }
 
 
