@@ -6,14 +6,17 @@ import torch
 from PIL import Image
 
 from sgmatte.generator import MobileGenerator
+from sgmatte.nn.critic import untrained_critic
 from sgmatte.nn.mobilestylegan import Config, Head, Mapping, Synthesis
 from sgmatte.nn.stylegan2 import Generator
 from sgmatte.nn.stylegan2_discriminator import Discriminator
 from sgmatte.train import adversarial
+from sgmatte.train import classroom as classrooms
 from sgmatte.train import generator as training
 from sgmatte.train import teacher as teaching
-from sgmatte.train.adversarial import Duel, Opponents, Pair
-from sgmatte.train.generator import Lesson, Pupil, classroom, examples, trained_generator
+from sgmatte.train.adversarial import Duel, Examination, Opponents, Pair
+from sgmatte.train.classroom import Lesson, Pupil, classroom, examples
+from sgmatte.train.generator import trained_generator
 from sgmatte.train.teacher import Album, Latents, Teacher, as_bytes, as_picture, student_rows
 
 LESSONS = (Lesson("8", 2, 200, 8, 2e-2), Lesson("16", 3, 100, 8, 1e-2, pixels=10))
@@ -88,7 +91,7 @@ def test_an_album_gives_pictures_with_the_latents_they_were_drawn_from(teacher, 
 
 
 def test_lessons_teach_features_pictures_and_noise_and_resume(teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "EXAMPLES", 8)
+    monkeypatch.setattr(classrooms, "EXAMPLES", 8)
     rows = {}
 
     def observe(name):
@@ -103,6 +106,7 @@ def test_lessons_teach_features_pictures_and_noise_and_resume(teacher, tmp_path,
             critics=(8, 8, 8),
             lessons=LESSONS,
             duel=Duel(steps=20, alone=10, batch=4),
+            examination=Examination(steps=20, batch=4),
             mapping_steps=300,
             pictures=256,
             **options,
@@ -143,23 +147,52 @@ def test_a_readout_that_is_right_leaves_nothing_unexplained(teacher):
     assert all(term.requires_grad for term in terms.values())
 
 
-def test_each_loss_of_a_duel_reaches_only_its_own_side(teacher, album, monkeypatch):
-    pair = Pair(Generator(16, latent=12, depth=2, channels=(16, 16, 8)), Discriminator(16, channels=(8, 8, 8)))
+@pytest.fixture
+def pair(album):
+    pair = Pair(Generator(16, latent=12, depth=2, channels=(16, 16, 8)), untrained_critic())
+    adversarial._learn_scales(pair.critic, Opponents(album, None), 0, 4)
+    return pair.train()
+
+
+@pytest.fixture
+def batch(album):
     rows = [Opponents(album, None)(np.random.default_rng(k)) for k in range(4)]
-    batch = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
-    for lazy, share in ((True, 1.1), (False, 0.0)):
-        monkeypatch.setattr(adversarial, "LAZY", 1 / share if share else torch.inf)
-        found = adversarial.terms(pair, batch, Duel(), teacher, album, None)
-        sides = {}
-        for name, term in found.items():
-            if term.requires_grad:
-                parameters = {key: value for key, value in pair.named_parameters() if value.requires_grad}
-                slopes = torch.autograd.grad(term, list(parameters.values()), retain_graph=True, allow_unused=True)
-                pairs = zip(parameters, slopes, strict=True)
-                sides[name] = {key.split(".")[0] for key, slope in pairs if slope is not None and slope.abs().max() > 0}
-        assert sides["coarse"] == sides["unlike"] == sides["untrue"] == {"student"}
-        assert sides["told drawn"] == sides["told real"] == {"discriminator"}
-        assert sides.get("r1") == ({"discriminator"} if lazy else None)
+    return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+def reached(term, network):
+    """Parts of a network in which a loss has a slope."""
+    parameters = {key: value for key, value in network.named_parameters() if value.requires_grad}
+    slopes = torch.autograd.grad(term, list(parameters.values()), retain_graph=True, allow_unused=True)
+    pairs = zip(parameters, slopes, strict=True)
+    return {key.split(".")[0] for key, slope in pairs if slope is not None and slope.abs().max() > 0}
+
+
+def test_each_loss_of_a_duel_reaches_only_its_own_side(teacher, album, pair, batch):
+    found = adversarial.terms(pair, batch, Duel(), teacher, album, None)
+    sides = {name: reached(term, pair) for name, term in found.items()}
+    assert sides["coarse"] == sides["unlike"] == sides["untrue"] == {"student"}
+    assert sides["told drawn"] == sides["told real"] == {"critic"}
+
+
+def test_the_critic_scales_all_pictures_alike(pair, batch):
+    scales = pair.critic.head.scale
+    assert not any(scale.training for scale in scales)
+    real = as_picture(batch["real"])
+    seen = [scale(x) for scale, x in zip(scales, pair.critic.seen((real + 1) / 2), strict=True)]
+    assert all(0.5 < float(x.std()) < 2 for x in seen)  # as real pictures are
+    alone, together = pair.verdict(real[:1]), pair.verdict(torch.cat((real[:1], 0.1 * real[1:])))
+    torch.testing.assert_close(alone, together[:1], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_r1_is_taken_now_and_then(monkeypatch, batch, lazy):
+    monkeypatch.setattr(adversarial, "LAZY", 0.9 if lazy else torch.inf)
+    discriminator = Discriminator(16, channels=(8, 8, 8))
+    real = as_picture(batch["real"])
+    found = adversarial.told_smoothly(discriminator, torch.randn(4, 3, 16, 16), real, r1=1.0)
+    assert set(found) == {"told drawn", "told real", "r1"}
+    assert (float(found["r1"].detach()) > 0) == lazy
 
 
 def test_a_value_with_a_slope_of_its_own():

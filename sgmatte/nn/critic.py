@@ -65,8 +65,11 @@ class Critic(nn.Module):
         Rows and columns beyond the last multiple of 16 are not judged.
         """
         height, width = (side // MULTIPLE * MULTIPLE for side in composite.shape[-2:])
-        composite = composite[..., :height, :width]
-        return self.head(list(self.trunk(composite, STAGES).values()))
+        return self.head(self.seen(composite[..., :height, :width]))
+
+    def seen(self, picture: Tensor) -> list[Tensor]:
+        """What the trunk makes of a picture, N3HW in [0, 1], sides multiples of 16: what the head judges by."""
+        return list(self.trunk(picture, STAGES).values())
 
 
 def untrained_critic() -> Critic:

@@ -1,14 +1,18 @@
-"""The last lesson of a generator: what errors alone leave blurred, a discriminator makes it draw.
+"""The last lessons of a generator: what errors alone leave blurred, a critic makes it draw.
 
-The student keeps to its teacher's pictures, and a discriminator that grows up beside it tells its pictures from real
-ones (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020: non-saturating loss, lazy R1).
+The student keeps to its teacher's pictures, and a critic that learns beside it tells its pictures from real ones. A
+discriminator that begins with nothing learns too slowly on small batches to lead; one that sees through the frozen
+features of an ImageNet network has less to learn (Sauer et al., "Projected GANs Converge Faster", NeurIPS 2021). The
+StyleGAN2 discriminator is taught afterwards, against the finished student (Karras et al., "Analyzing and Improving the
+Image Quality of StyleGAN", CVPR 2020: logistic loss, lazy R1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +22,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sgmatte.nn import stylegan2
+from sgmatte.nn.critic import Critic, untrained_critic
 from sgmatte.nn.perceptual import PerceptualDistance
 from sgmatte.nn.stylegan2_discriminator import Discriminator
-from sgmatte.train.data import Sample, image_files, read_rgb
+from sgmatte.train.data import Sample, batches, image_files, read_rgb
 from sgmatte.train.loop import Observe, Recipe, fit
 from sgmatte.train.teacher import Album, Teacher, as_picture, picture_errors, student_rows
 
 LAZY = 16  # R1 is taken in one step of so many, and weighs as much more
+SCALED_ON = 16  # batches of real pictures that say how large the critic's features are
 
 
 @dataclass(frozen=True)
@@ -32,31 +38,53 @@ class Duel:
     """Steps, batch and rate of both, and what the losses weigh; the pixels' and the perceptual one as in `Lesson`.
 
     The adversarial loss weighs what gives its gradient, at the picture, `adversarial` times the length of that of the
-    other two: how steep a young discriminator is nobody knows beforehand (Esser et al., "Taming Transformers for
+    other two: how steep a young critic is nobody knows beforehand (Esser et al., "Taming Transformers for
     High-Resolution Image Synthesis", CVPR 2021, eq. 7).
     """
 
     steps: int = 1200
-    alone: int = 300  # steps at first in which the discriminator alone learns; from one that knows nothing comes noise
+    alone: int = 100  # steps at first in which the critic alone learns; from one that knows nothing comes noise
     batch: int = 8
     lr: float = 2e-3
     pixels: float = 10.0
     perceptual: float = 2.0
     adversarial: float = 0.5
+
+
+@dataclass(frozen=True)
+class Examination:
+    """How the discriminator is taught."""
+
+    steps: int = 400
+    batch: int = 8
+    lr: float = 2e-3
     r1: float = 1.0  # half of the paper's gamma
 
 
 class Pair(nn.Module):
-    """Student and discriminator, which one optimiser trains: each loss reaches only the one that it is for."""
+    """Student and critic, which one optimiser trains: each loss reaches only the one that it is for."""
 
-    def __init__(self, student: stylegan2.Generator, discriminator: Discriminator) -> None:
+    def __init__(self, student: stylegan2.Generator, critic: Critic) -> None:
         super().__init__()
-        self.student, self.discriminator = student, discriminator
+        self.student, self.critic = student, critic
+
+    def train(self, mode: bool = True) -> Pair:
+        super().train(mode)
+        # Scales of a batch's own would make pictures of weak features, blurred ones, look like strong ones.
+        self.critic.head.scale.eval()
+        return self
+
+    def verdict(self, picture: Tensor) -> Tensor:
+        """The critic's logits of pictures in [-1, 1]."""
+        with torch.autocast(picture.device.type, torch.bfloat16, enabled=self.student.fast):
+            return self.critic((picture + 1) / 2).float()
 
     def held(self, picture: Tensor) -> Tensor:
-        """Logits of a discriminator that learns nothing from it."""
-        state = {name: value.detach() for name, value in self.discriminator.named_parameters()}
-        return functional_call(self.discriminator, state, (picture,))
+        """The same, of a critic that learns nothing from it."""
+        head = self.critic.head
+        state = {name: value.detach() for name, value in head.named_parameters()}
+        with torch.autocast(picture.device.type, torch.bfloat16, enabled=self.student.fast):
+            return functional_call(head, state, (self.critic.seen((picture + 1) / 2),)).float()
 
 
 class Opponents:
@@ -84,9 +112,8 @@ class Opponents:
 def terms(
     pair: Pair, sample: Sample, duel: Duel, teacher: Teacher, album: Album, perceptual: PerceptualDistance | None
 ) -> Mapping[str, Tensor]:
-    """Weighted losses of both. Whether R1 is taken is drawn from torch's generator, which `fit` seeds for each step."""
-    w = teacher.w(sample["z"].flatten(0, 1)).unflatten(0, (-1, 2))
-    rows = student_rows(pair.student.layers, w, sample["change"])
+    """Weighted losses of both."""
+    rows = _rows(pair.student, teacher, sample)
     pictures = [picture for _, picture in pair.student.stages(rows, album.latents.maps(sample["noise"]))]
     target, real = as_picture(sample["picture"]), as_picture(sample["real"])
     *coarse, drawn = pictures
@@ -102,26 +129,43 @@ def terms(
         "unlike": _with_slope(unlike, drawn, to_like),
         "untrue": _with_slope(untrue, drawn, weight * to_true),
     }
-    return found | told(pair.discriminator, drawn.detach(), real, duel)
+    return found | told(pair.verdict, drawn.detach(), real)
 
 
-def told(discriminator: nn.Module, drawn: Tensor, real: Tensor, duel: Duel) -> dict[str, Tensor]:
-    """The discriminator's own losses: pictures drawn, real ones, and now and then R1."""
-    found = {"told drawn": F.softplus(discriminator(drawn)).mean()}
+def told(verdict: Callable[[Tensor], Tensor], drawn: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """Losses of one that tells pictures drawn from real ones."""
+    return {"told drawn": F.softplus(verdict(drawn)).mean(), "told real": F.softplus(-verdict(real)).mean()}
+
+
+def told_smoothly(discriminator: nn.Module, drawn: Tensor, real: Tensor, r1: float) -> dict[str, Tensor]:
+    """The same, and now and then R1. Whether it is taken is drawn from torch's generator, which `fit` seeds."""
     lazy = bool(torch.rand(()) < 1 / LAZY)
     logits = discriminator(real.requires_grad_(lazy))
-    found["told real"] = F.softplus(-logits).mean()
-    found["r1"] = logits.new_zeros(())
+    penalty = logits.new_zeros(())
     if lazy:
         (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-        found["r1"] = LAZY * duel.r1 * slope.square().sum((1, 2, 3)).mean()
-    return found
+        penalty = LAZY * r1 * slope.square().sum((1, 2, 3)).mean()
+    return {
+        "told drawn": F.softplus(discriminator(drawn)).mean(),
+        "told real": F.softplus(-logits).mean(),
+        "r1": penalty,
+    }
 
 
 def _with_slope(value: Tensor, x: Tensor, slope: Tensor) -> Tensor:
     """A scalar of the given value whose gradient at `x` is `slope`."""
     product = (x * slope).sum()
     return value.detach() + product - product.detach()
+
+
+def _rows(student: stylegan2.Generator, teacher: Teacher, sample: Sample) -> Tensor:
+    w = teacher.w(sample["z"].flatten(0, 1)).unflatten(0, (-1, 2))
+    return student_rows(student.layers, w, sample["change"])
+
+
+@torch.no_grad()
+def _drawn(student: stylegan2.Generator, teacher: Teacher, album: Album, sample: Sample) -> Tensor:
+    return student(_rows(student, teacher, sample), album.latents.maps(sample["noise"]))
 
 
 def sharpened(
@@ -131,31 +175,63 @@ def sharpened(
     run: Path,
     duel: Duel,
     *,
-    channels: Sequence[int],
-    start: Mapping[str, Tensor] | None = None,
     faces: Path | None = None,
     seed: int = 0,
     perceptual: PerceptualDistance | None = None,
     device: torch.device | None = None,
     validate: Callable[[stylegan2.Generator], Mapping[str, float]] | None = None,
     observe: Observe | None = None,
-) -> tuple[stylegan2.Generator, Discriminator]:
-    """Student and discriminator after the lesson, both averaged, in eval mode. `channels` are the discriminator's, and
-    `start` is its state from an earlier training; without one, it first learns for a while against a student that stays
-    as it is, in `run`/alone.
+) -> stylegan2.Generator:
+    """The student after the duel, averaged, in eval mode. The critic first learns for a while against a student that
+    stays as it is, in `run`/alone, and is not kept.
 
     Raises:
         DataError: `run` holds a checkpoint of another recipe, or `faces` no picture.
+        WeightError: the weights of the critic's trunk are missing or damaged.
     """
     torch.manual_seed(seed)
-    discriminator = Discriminator(student.size, channels=channels)
-    discriminator.fast = student.fast
     opponents = Opponents(album, faces)
-    recipe = Recipe(
-        duel.steps,
-        duel.batch,
-        duel.lr,
-        warmup=min(100, duel.steps // 10),
+    pair = Pair(student, untrained_critic().to(device or torch.device("cpu")))
+    _learn_scales(pair.critic, opponents, seed, duel.batch)
+
+    def verdicts(both: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
+        assert isinstance(both, Pair)
+        return told(both.verdict, _drawn(both.student, teacher, album, sample), as_picture(sample["real"]))
+
+    def losses(both: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
+        assert isinstance(both, Pair)
+        return terms(both, sample, duel, teacher, album, perceptual)
+
+    def score(both: nn.Module) -> Mapping[str, float]:
+        assert isinstance(both, Pair)
+        return validate(both.student) if validate else {}
+
+    if duel.alone:
+        alone = fit(
+            pair, opponents, verdicts, _recipe(duel.alone, duel, seed), run / "alone", device=device, observe=observe
+        )
+        assert isinstance(alone, Pair)
+        pair.critic.load_state_dict(alone.critic.state_dict())
+    averaged = fit(
+        pair,
+        opponents,
+        losses,
+        _recipe(duel.steps, duel, seed),
+        run,
+        device=device,
+        validate=score if validate else None,
+        observe=observe,
+    )
+    assert isinstance(averaged, Pair)
+    return averaged.student
+
+
+def _recipe(steps: int, lesson: Duel | Examination, seed: int) -> Recipe:
+    return Recipe(
+        steps,
+        lesson.batch,
+        lesson.lr,
+        warmup=min(100, steps // 10),
         betas=(0.0, 0.99),
         ema=0.995,
         bf16=False,
@@ -165,39 +241,53 @@ def sharpened(
         checkpoint_every=50,
         validate_every=200,
     )
+
+
+@torch.no_grad()
+def _learn_scales(critic: Critic, opponents: Opponents, seed: int, batch: int) -> None:
+    """Let the head's batch norms see what real pictures look like to the trunk."""
+    device = next(critic.parameters()).device
+    for scale in critic.head.scale:
+        assert isinstance(scale, nn.BatchNorm2d)
+        scale.momentum = None  # the plain mean
+    critic.head.scale.train()
+    for sample in islice(batches(opponents, seed, batch, 0, SCALED_ON, workers=0), SCALED_ON):
+        critic((as_picture(sample["real"]).to(device) + 1) / 2)
+    critic.head.scale.eval()
+
+
+def taught_discriminator(
+    student: stylegan2.Generator,
+    teacher: Teacher,
+    album: Album,
+    run: Path,
+    examination: Examination,
+    *,
+    channels: Sequence[int],
+    start: Mapping[str, Tensor] | None = None,
+    faces: Path | None = None,
+    seed: int = 0,
+    device: torch.device | None = None,
+    observe: Observe | None = None,
+) -> Discriminator:
+    """A StyleGAN2 discriminator that tells the student's pictures from real ones: averaged, in eval mode, frozen.
+
+    `start` is its state from an earlier training.
+
+    Raises:
+        DataError: `run` holds a checkpoint of another recipe, or `faces` no picture.
+    """
+    torch.manual_seed(seed)
+    discriminator = Discriminator(student.size, channels=channels)
+    discriminator.fast = student.fast
     if start:
         discriminator.load_state_dict(start)
-    elif duel.alone:
-        alone = replace(recipe, steps=duel.alone, warmup=duel.alone // 10)
 
-        def verdicts(network: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
-            with torch.no_grad():
-                w = teacher.w(sample["z"].flatten(0, 1)).unflatten(0, (-1, 2))
-                rows = student_rows(student.layers, w, sample["change"])
-                drawn = student(rows, album.latents.maps(sample["noise"]))
-            return told(network, drawn, as_picture(sample["real"]), duel)
+    def losses(network: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
+        drawn, real = _drawn(student, teacher, album, sample), as_picture(sample["real"])
+        return told_smoothly(network, drawn, real, examination.r1)
 
-        averaged = fit(discriminator, opponents, verdicts, alone, run / "alone", device=device, observe=observe)
-        discriminator.load_state_dict(averaged.state_dict())
-
-    def losses(pair: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
-        assert isinstance(pair, Pair)
-        return terms(pair, sample, duel, teacher, album, perceptual)
-
-    def score(pair: nn.Module) -> Mapping[str, float]:
-        assert isinstance(pair, Pair)
-        return validate(pair.student) if validate else {}
-
-    pair = Pair(student, discriminator)
-    averaged = fit(
-        pair,
-        opponents,
-        losses,
-        recipe,
-        run,
-        device=device,
-        validate=score if validate else None,
-        observe=observe,
-    )
-    assert isinstance(averaged, Pair)
-    return averaged.student, averaged.discriminator.requires_grad_(False)
+    recipe = _recipe(examination.steps, examination, seed)
+    averaged = fit(discriminator, Opponents(album, faces), losses, recipe, run, device=device, observe=observe)
+    assert isinstance(averaged, Discriminator)
+    return averaged.requires_grad_(False)

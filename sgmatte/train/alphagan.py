@@ -93,6 +93,7 @@ def trained_alphagan(
     cache: Path | None = None,
     start: Path | None = None,
     validation: int = 64,
+    compiled: bool = False,
     device: torch.device | None = None,
     team: Team = Team(),  # noqa: B008
     observe: Observe | None = None,
@@ -102,7 +103,8 @@ def trained_alphagan(
     averaged, in eval mode; no discriminator where the GAN loss weighs nothing.
 
     The other arguments are those of `trained_gca`; with the folder of an earlier run as `start`, both networks go on;
-    with a weight file, the generator does, and meets a new discriminator.
+    with a weight file, the generator does, and meets a new discriminator. `compiled`: torch.compile fuses the norms of
+    the generator with what stands around them, which takes two minutes and a C++ compiler at first.
 
     Raises:
         DataError: a folder lacks images or alphas, or `folder` holds a checkpoint of another recipe.
@@ -116,6 +118,8 @@ def trained_alphagan(
     match = Match(AlphaGAN(width), PatchDiscriminator(width) if weights.gan else None)
     if start:
         begin_at(match if start.is_dir() else match.generator, start)
+    if compiled:
+        match.generator.compile()  # in place: weights keep their names
     place = device or torch.device("cpu")
     averaged = fit(
         match,

@@ -57,7 +57,7 @@ def generator(
     run: RunFolder,
     faces: Annotated[
         Path | None,
-        typer.Option(help="Real faces, 256x256, aligned as FFHQ's: half of what the discriminator takes for real."),
+        typer.Option(help="Real faces, 256x256, aligned as FFHQ's: half of what counts as real."),
     ] = None,
     out: WeightsOut = Path("stylegan2-portrait-256.safetensors"),
     start: Annotated[
@@ -75,7 +75,7 @@ def generator(
 ) -> None:
     """Train a small StyleGAN2 that shares its W with MobileStyleGAN, its teacher, and a discriminator.
 
-    Lessons are 16, 64, 64-again, 256, duel, in which the discriminator takes part, and mapping.
+    Lessons are 16, 64, 64-again, 256, duel, in which a critic sharpens the pictures, discriminator, and mapping.
 
     Example: sgmatte train generator --run runs/generator --faces faces
     """
@@ -84,11 +84,11 @@ def generator(
     from sgmatte.errors import UsageError
     from sgmatte.generator import load_mobilestylegan
     from sgmatte.nn.perceptual import perceptual_distance
-    from sgmatte.train.adversarial import Duel
+    from sgmatte.train.adversarial import Duel, Examination
     from sgmatte.train.generator import LESSONS, MAPPING_STEPS, trained_generator
     from sgmatte.train.teacher import Teacher
 
-    names = [*(lesson.name for lesson in LESSONS), "duel", "mapping"]
+    names = [*(lesson.name for lesson in LESSONS), "duel", "discriminator", "mapping"]
     for name in (first, last):
         if name not in (None, *names):
             raise UsageError(f"there is no lesson '{name}'; they are {', '.join(names)}")
@@ -107,6 +107,7 @@ def generator(
             run,
             lessons=[lesson for lesson in LESSONS if lesson.name in taken],
             duel=Duel() if "duel" in taken else None,
+            examination=Examination() if "discriminator" in taken else None,
             mapping_steps=MAPPING_STEPS if "mapping" in taken else 0,
             faces=faces,
             start=before,

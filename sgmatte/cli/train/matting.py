@@ -152,6 +152,9 @@ def alphagan(
     ] = "bf16",
     cache: Annotated[Path | None, typer.Option(help="Folder for cut-out foregrounds; default inside --run.")] = None,
     start: Start = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: two minutes, then steps are much quicker.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 1,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
@@ -184,6 +187,7 @@ def alphagan(
             band=band,
             cache=cache,
             start=start,
+            compiled=compiled,
             device=place,
             team=team,
             observe=watch("AlphaGAN"),
