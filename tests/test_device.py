@@ -27,3 +27,8 @@ def test_what_is_asked_for_is_used_or_refused():
 
 def test_process_has_cores():
     assert process_cores() >= 1
+
+
+def test_numbers_next_to_nothing_are_nothing():
+    chosen_device("cpu")
+    assert float(torch.tensor(1e-30) * 1e-10) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -12,7 +11,9 @@ from torch import Tensor, nn
 from sgmatte import zoo
 from sgmatte.device import fast_in_bf16
 from sgmatte.matting.models import MattingModel, check_sizes, pasted
+from sgmatte.matting.refinement import refined
 from sgmatte.matting.tiles import tiled_alpha
+from sgmatte.matting.windows import Alpha, windowed_alpha
 from sgmatte.nn import alphagan as alphagan_network
 from sgmatte.nn import gca as gca_network
 
@@ -20,17 +21,16 @@ Network = TypeVar("Network", bound=nn.Module)
 
 MARGIN = 32  # reflected pixels around the photo, as the authors of GCA test
 
-Alpha = Callable[[Tensor, Tensor], Tensor]
-"""Image (N, 3, H, W) and trimap (N, 1, H, W), sides multiples of a stride -> alpha (N, 1, H, W)."""
-
 
 class NetworkMatting:
-    """A network of image and trimap whose sides must be multiples of `stride`."""
+    """A network of image and trimap whose sides must be multiples of `stride`; with `refine`, what it answers while no
+    gradients are asked for is corrected by the photo's colours.
+    """
 
     differentiable = True
 
-    def __init__(self, name: str, network: Alpha, stride: int) -> None:
-        self.name, self.network, self.stride = name, network, stride
+    def __init__(self, name: str, network: Alpha, stride: int, refine: bool = False) -> None:
+        self.name, self.network, self.stride, self.refine = name, network, stride, refine
 
     def __call__(self, image: Tensor, trimap: Tensor) -> Tensor:
         check_sizes(image, trimap)
@@ -39,12 +39,18 @@ class NetworkMatting:
         padded = reflected(image, padding)
         regions = reflected(trimap.to(image.dtype), padding).round().long()
         alpha = self.network(padded, regions)[:, :, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
-        return pasted(alpha, trimap)
+        alpha = pasted(alpha, trimap)
+        return refined(alpha, image, trimap) if self.refine and not torch.is_grad_enabled() else alpha
 
 
 def gca(device: torch.device) -> MattingModel:
-    """GCA (Li and Lu, AAAI 2020) at half width, trained on portraits; bundled."""
-    return _gca("gca", "gca.portrait", device)
+    """GCA (Li and Lu, AAAI 2020) at half width, trained on portraits, refined by the photo's colours; bundled."""
+    return _gca("gca", "gca.portrait", device, refine=True)
+
+
+def gca_plain(device: torch.device) -> MattingModel:
+    """The same network, its answer as it is."""
+    return _gca("gca-plain", "gca.portrait", device)
 
 
 def gca_dist(device: torch.device) -> MattingModel:
@@ -52,17 +58,36 @@ def gca_dist(device: torch.device) -> MattingModel:
     return _gca("gca-dist", "gca.dist", device)
 
 
-def alphagan_public(device: torch.device) -> MattingModel:
-    """AlphaGAN (Lutz et al., BMVC 2018) with the public implementation's weights, after `sgmatte weights import`."""
-    network = _loaded(alphagan_network.AlphaGAN, "alphagan.public", device)
+def alphagan(device: torch.device) -> MattingModel:
+    """AlphaGAN (Lutz et al., BMVC 2018), small, trained on portraits, refined by the photo's colours; bundled."""
+    return _alphagan("alphagan", "alphagan.portrait", device, refine=True)
 
-    def alpha(image: Tensor, trimap: Tensor) -> Tensor:
+
+def alphagan_plain(device: torch.device) -> MattingModel:
+    """The same network, its answer as it is."""
+    return _alphagan("alphagan-plain", "alphagan.portrait", device)
+
+
+def alphagan_public(device: torch.device) -> MattingModel:
+    """AlphaGAN with the public implementation's weights, after `sgmatte weights import`."""
+    return _alphagan("alphagan-public", "alphagan.public", device)
+
+
+def _alphagan(name: str, weight: str, device: torch.device, refine: bool = False) -> MattingModel:
+    network = _loaded(alphagan_network.AlphaGAN, weight, device)
+
+    def answer(image: Tensor, trimap: Tensor) -> Tensor:
         return network(image.contiguous(memory_format=torch.channels_last), trimap)
 
-    return NetworkMatting("alphagan-public", alpha, alphagan_network.STRIDE)
+    def alpha(image: Tensor, trimap: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return answer(image, trimap)
+        return windowed_alpha(answer, image, trimap)
+
+    return NetworkMatting(name, alpha, alphagan_network.STRIDE, refine)
 
 
-def _gca(name: str, weight: str, device: torch.device) -> MattingModel:
+def _gca(name: str, weight: str, device: torch.device, refine: bool = False) -> MattingModel:
     network = _loaded(gca_network.GCA, weight, device)
 
     def alpha(image: Tensor, trimap: Tensor) -> Tensor:
@@ -71,7 +96,7 @@ def _gca(name: str, weight: str, device: torch.device) -> MattingModel:
         with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
             return tiled_alpha(network, image, trimap)
 
-    return NetworkMatting(name, alpha, gca_network.STRIDE)
+    return NetworkMatting(name, alpha, gca_network.STRIDE, refine)
 
 
 def _loaded(kind: type[Network], weight: str, device: torch.device) -> Network:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,16 @@ class Box:
         """That part of x (N, C, H / stride, W / stride), a view."""
         rows, columns = (self.top // stride, self.bottom // stride), (self.left // stride, self.right // stride)
         return x[:, :, rows[0] : rows[1], columns[0] : columns[1]]
+
+    def part(self, pixels: np.ndarray) -> np.ndarray:
+        """That part of an array (H, W, ...), a view."""
+        return pixels[self.top : self.bottom, self.left : self.right]
+
+    def mask(self, inner: Box) -> np.ndarray:
+        """True where `inner` is, of this box's own size."""
+        mask = np.zeros((self.bottom - self.top, self.right - self.left), bool)
+        inner.within(self).part(mask)[:] = True
+        return mask
 
     def widened(self, halo: int, height: int, width: int) -> Box:
         return Box(

@@ -1,0 +1,80 @@
+"""Alpha corrected by the photo's colours, and large photos in windows."""
+
+import pytest
+import torch
+from conftest import disc_alpha
+from pymatting import estimate_alpha_cf
+from skimage.data import astronaut
+
+from sgmatte.matting import refinement, windows
+from sgmatte.matting.refinement import refined
+from sgmatte.matting.windows import windowed_alpha
+from sgmatte.trimaps import UNKNOWN, band_trimap
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """A soft disc of one colour on a ramp of another: image, trimap and alpha."""
+    alpha = torch.from_numpy(disc_alpha(96, 120, 30)).float()[None, None]
+    ramp = torch.linspace(0.1, 0.4, 120).expand(1, 3, 96, 120)
+    image = alpha * torch.tensor([0.9, 0.6, 0.2]).view(1, 3, 1, 1) + (1 - alpha) * ramp
+    return image, band_trimap(alpha, 8), alpha
+
+
+def test_small_errors_everywhere_go(problem):
+    image, trimap, alpha = problem
+    unknown = trimap == UNKNOWN
+    torch.manual_seed(0)
+    wrong = torch.where(unknown, (alpha + 0.1 * torch.randn_like(alpha)).clamp(0, 1), alpha)
+    found = refined(wrong, image, trimap)
+    before, after = ((x - alpha)[unknown].square().mean() for x in (wrong, found))
+    assert after < before / 10
+    assert torch.equal(found[~unknown], wrong[~unknown])
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1
+
+
+def test_where_colours_say_nothing_the_network_is_believed(problem):
+    _, trimap, alpha = problem
+    grey = torch.full((1, 3, 96, 120), 0.5)
+    certain = torch.ones_like(trimap)  # nothing is certain, and nothing can be seen
+    found = refined(alpha, grey, certain)
+    assert abs(float(found.mean() - alpha.mean())) < 0.01
+    assert torch.equal(refined(alpha, grey, trimap * 0), alpha)
+
+
+def test_without_a_prior_it_is_closed_form_matting(problem, monkeypatch):
+    monkeypatch.setattr(refinement, "PRIOR", 0.0)
+    monkeypatch.setattr(refinement, "STEPS", 2000)
+    image, trimap, _ = problem
+    start = torch.where(trimap == UNKNOWN, 0.5, trimap / 2)
+    theirs = estimate_alpha_cf(image[0].permute(1, 2, 0).double().numpy(), trimap[0, 0].numpy() / 2)
+    assert (refined(start, image, trimap)[0, 0] - torch.from_numpy(theirs)).abs().max() < 0.01
+
+
+def test_the_laplacian_is_built_in_tiles(problem, monkeypatch):
+    image, trimap, alpha = problem
+    whole = refined(alpha * 0.5, image, trimap)
+    monkeypatch.setattr(refinement, "TILE", 32)
+    torch.testing.assert_close(refined(alpha * 0.5, image, trimap), whole, atol=1e-4, rtol=0)
+
+
+def test_windows_fade_into_each_other(monkeypatch):
+    monkeypatch.setattr(windows, "WINDOW", 64)
+    monkeypatch.setattr(windows, "OVERLAP", 16)
+    image = torch.from_numpy(astronaut()).permute(2, 0, 1)[None, :, :200, 100:300].float() / 255
+    trimap = torch.zeros(1, 1, 200, 200, dtype=torch.long)
+    trimap[:, :, 80:120, :150] = UNKNOWN
+    seen = []
+
+    def network(part, regions):
+        seen.append(part.shape)
+        return part[:, :1] + 0.1 * len(seen)  # every window says something else
+
+    assert torch.equal(windowed_alpha(network, image, trimap), image[:, :1] + 0.1)  # small enough for one
+    monkeypatch.setattr(windows, "LIMIT", 0)
+    seen.clear()
+    found = windowed_alpha(network, image, trimap)
+    assert 1 < len(seen) < 16  # windows without unknown are left out
+    offset = (found - image[:, :1])[0, 0, 80:120, :150]
+    assert (offset.diff(dim=1).abs() < 0.1).all()  # no step as large as what windows differ by
+    assert float(offset.min()) > 0.09
