@@ -94,9 +94,7 @@ def test_pasting_keeps_gradients_of_the_unknown():
 
 
 def test_unknown_model_lists_the_known_ones():
-    with pytest.raises(
-        UsageError, match="gca, gca-plain, .*gca-dist, alphagan-public, closed-form, knn"
-    ):
+    with pytest.raises(UsageError, match=r"gca, gca-plain, .*gca-dist, alphagan-public, closed-form, knn"):
         matting_model("magic")
 
 
