@@ -1,6 +1,13 @@
-"""Too little memory for a large photo: known for what it is, and met with smaller parts before anything is given up."""
+"""Too little memory for a large photo: known for what it is, and met with less demanding ways before it is given up."""
 
 from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -11,3 +18,30 @@ def is_out_of_memory(error: BaseException) -> bool:
         text = str(error)
         return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text or "out of memory" in text
     return False
+
+
+def first_that_fits(ways: Iterable[tuple[str, Callable[[], Answer]]]) -> tuple[Answer, str | None]:
+    """The answer of the first way that there is enough memory for, and its name; None in place of the first one's name.
+
+    Raises:
+        RuntimeError, MemoryError: there is not enough for the last way either; whatever else a way raises, at once.
+    """
+    shortage: BaseException | None = None
+    for name, way in ways:
+        try:
+            return way(), name if shortage else None
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            shortage = error.with_traceback(None)  # its frames hold the tensors that there is no room for
+        _give_back()
+    assert shortage
+    raise shortage
+
+
+def _give_back() -> None:
+    """Return to the system what nobody holds any more."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from sgmatte.device import Device
@@ -19,6 +18,7 @@ from sgmatte.enhancement.critics import Judge, chosen_critic
 from sgmatte.enhancement.losses import LossWeights
 from sgmatte.enhancement.optimise import Optimisation, enhanced, working_scene
 from sgmatte.face import Quad, chosen_face, crop_of, detected_faces, ffhq_quad
+from sgmatte.frugal import frugal_alpha, frugal_trimap
 from sgmatte.generator import Generator, chosen_generator, load_generator, weight_hashes
 from sgmatte.inversion import Inversion, inversion_at, inverted
 from sgmatte.latents import Latents, Origin, checked_latents, latent_file
@@ -110,9 +110,9 @@ def trimap_photo(
     """Photo or its file -> the photo, its trimap's classes (1, 1, H, W), and how sure they are."""
     photo = _photo(given, networks)
     observe("trimap", 0, 1)
-    trimap, sure = networks.trimap.judged(photo.image.to(networks.device.torch))
+    trimap, sure, note = frugal_trimap(networks.trimap, photo.image.to(networks.device.torch))
     observe("trimap", 1, 1)
-    return photo, trimap.cpu(), sure
+    return _noted(photo, note), trimap.cpu(), sure
 
 
 def matte_photo(
@@ -183,6 +183,11 @@ def _photo(given: Path | Photo, networks: Networks) -> Photo:
     return given if isinstance(given, Photo) else read_photo(given, networks.settings.max_pixels)
 
 
+def _noted(photo: Photo, *notes: str | None) -> Photo:
+    """The photo, with what the user should know of how its results came about."""
+    return replace(photo, notes=(*photo.notes, *filter(None, notes)))
+
+
 def _found(photo: Photo, image: Tensor, networks: Networks, observe: Observe) -> tuple[Quad, Inversion]:
     """What the generator is to draw, and the latents that draw it."""
     observe("face", 0, 1)
@@ -228,13 +233,13 @@ def face_quad(image: Tensor, settings: Settings) -> Quad:
 def _matte(photo: Photo, image: Tensor, networks: Networks, observe: Observe, trimap: Tensor | None = None) -> Matte:
     """Of `image`, which is the photo's own or its enhanced version."""
     image = image.to(networks.device.torch)
+    note = None
     if trimap is None:
         observe("trimap", 0, 1)
-        trimap, sure = networks.trimap.judged(image)
+        trimap, sure, note = frugal_trimap(networks.trimap, image)
     else:
         sure = confidence(trimap)
     observe("alpha", 0, 1)
-    with torch.no_grad():
-        alpha = networks.matting(image, trimap.to(image.device))
+    alpha, another = frugal_alpha(networks.matting, image, trimap.to(image.device))
     observe("alpha", 1, 1)
-    return Matte(photo, image.cpu(), trimap.cpu(), alpha.cpu(), sure)
+    return Matte(_noted(photo, note, another), image.cpu(), trimap.cpu(), alpha.cpu(), sure)

@@ -152,8 +152,10 @@ def lines(path: Path) -> Iterator[Record]:
     """
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); choose another folder with -o") from error
     for number, line in enumerate(content.splitlines()):
         try:
             found = json.loads(line)

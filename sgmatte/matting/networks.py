@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -29,8 +30,19 @@ class NetworkMatting:
 
     differentiable = True
 
-    def __init__(self, name: str, network: Alpha, stride: int, refine: bool = False) -> None:
-        self.name, self.network, self.stride, self.refine = name, network, stride, refine
+    def __init__(
+        self,
+        name: str,
+        network: Alpha,
+        stride: int,
+        refine: bool = False,
+        tiled: Callable[[int | None], Alpha] | None = None,
+    ) -> None:
+        self.name, self.network, self.stride, self.refine, self._tiled = name, network, stride, refine, tiled
+
+    def in_tiles(self, side: int) -> NetworkMatting | None:
+        """The same model in tiles of so many pixels a side, for less memory; None if it knows no tiles."""
+        return NetworkMatting(self.name, self._tiled(side), self.stride, self.refine) if self._tiled else None
 
     def __call__(self, image: Tensor, trimap: Tensor) -> Tensor:
         check_sizes(image, trimap)
@@ -90,13 +102,16 @@ def _alphagan(name: str, weight: str, device: torch.device, refine: bool = False
 def _gca(name: str, weight: str, device: torch.device, refine: bool = False) -> MattingModel:
     network = _loaded(gca_network.GCA, weight, device)
 
-    def alpha(image: Tensor, trimap: Tensor) -> Tensor:
-        if torch.is_grad_enabled():  # needs the whole network's memory; what wants it works on small pictures
-            return network(image.contiguous(memory_format=torch.channels_last), trimap)
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
-            return tiled_alpha(network, image, trimap)
+    def tiled(side: int | None) -> Alpha:
+        def alpha(image: Tensor, trimap: Tensor) -> Tensor:
+            if torch.is_grad_enabled():  # needs the whole network's memory; what wants it works on small pictures
+                return network(image.contiguous(memory_format=torch.channels_last), trimap)
+            with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
+                return tiled_alpha(network, image, trimap, side)
 
-    return NetworkMatting(name, alpha, gca_network.STRIDE, refine)
+        return alpha
+
+    return NetworkMatting(name, tiled(None), gca_network.STRIDE, refine, tiled)
 
 
 def _loaded(kind: type[Network], weight: str, device: torch.device) -> Network:
