@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_ray_does_what_processes_do(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pytest.importorskip("ray", reason="Ray is not installed (pip install 'sgmatte[ray]')")
     from sgmatte.batch.remote import Ray
 
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # Ray's workers find this folder's task by it
     monkeypatch.setattr("sgmatte.batch.processes.process_cores", lambda: 4)
     monkeypatch.setattr("sgmatte.batch.remote.process_cores", lambda: 4)
     texts = {"a": "one", "b": "two", "c": "die", "d": "die once", "e": "broken", "f": "three"}

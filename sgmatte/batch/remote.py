@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,14 +23,19 @@ from sgmatte.errors import SgmatteError, UsageError
 class Servant:
     """What runs inside an actor: it holds the networks."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, pickled: bytes) -> None:
+        self.pickled = pickled
         self.work: Work | None = None
 
     def answer(self, job: Job) -> Record | SgmatteError:
         """The record of a photo, or the error that keeps every photo from being worked on."""
         try:
-            self.work = self.work or self.task.worker()
+            self.work = self.work or pickle.loads(self.pickled).worker()
+        except ImportError as error:
+            return SgmatteError(f"Ray's workers lack what this command has: {error}; install sgmatte there as here")
+        except SgmatteError as error:
+            return error
+        try:
             return record_of(self.work, job)
         except SgmatteError as error:
             return error
@@ -87,7 +93,7 @@ class Ray(Team[Worker]):
         actor = self.ray.remote(Servant).options(
             num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, runtime_env={"env_vars": limits}
         )
-        return Worker(actor.remote(self.task))
+        return Worker(actor.remote(pickle.dumps(self.task)))
 
     def hand(self, worker: Worker, job: Job) -> None:
         worker.job, worker.answer = job, worker.actor.answer.remote(job)
@@ -103,7 +109,7 @@ class Ray(Team[Worker]):
         try:
             answer = self.ray.get(worker.answer)
         except self.ray.exceptions.RayError as error:
-            return Death(str(error).splitlines()[0])
+            return Death(type(error).__name__)
         if isinstance(answer, SgmatteError):
             raise answer
         if answer["state"] == "done" and not are_there(job):
