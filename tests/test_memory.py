@@ -100,7 +100,7 @@ def test_models_with_tiles_try_smaller_ones_before_they_lose_detail(disc) -> Non
 
         return alpha
 
-    model = NetworkMatting("tiles", tiled(None), 8, tiled)
+    model = NetworkMatting("tiles", tiled(None), 8, tiled=tiled)
     alpha, note = frugal_alpha(model, *disc)
     assert asked == [None, 512, 256]
     assert note == "memory is too small for it: the alpha was made in tiles of 256 pixels"
