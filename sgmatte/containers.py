@@ -8,6 +8,7 @@ the rest of a file is sound is left to its decoder.
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 from pathlib import Path
@@ -22,7 +23,8 @@ MOST_CHUNKS = 500_000  # of a PNG; 100 megapixels in pieces of 8 KB have a tenth
 SLACK = 1 << 20  # bytes that tags may claim beyond the size of what holds them
 RUN_LENGTH_PIXELS = 10_000_000  # of a run-length BMP, which Pillow decodes in Python
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-TILE_SIDES = (322, 323)
+SHORT = 3
+TILE_SIDES, DIRECTORIES = (322, 323), (34665, 34853)  # tags: of tiles; of EXIF and GPS
 CHUNK = 1 << 20
 
 
@@ -151,33 +153,33 @@ def _skip_blocks(stream: IO[bytes]) -> int:
 
 
 def _check_directory(stream: IO[bytes], size: int, max_pixels: int) -> None:
-    """Add up what the tags of the first directory claim, of a TIFF or of EXIF."""
+    """Add up what the tags claim, of a TIFF or of EXIF: those of the first directory and of those that it points to."""
     stream.seek(0)
     head = stream.read(16).ljust(16, b"\0")
-    order = "<" if head[:2] == b"II" else ">"
-    big = 43 in head[2:4]
+    order, big = "<" if head[:2] == b"II" else ">", 43 in head[2:4]
     (first,) = struct.unpack_from(order + ("Q" if big else "L"), head, 8 if big else 4)
-    if first >= size:
-        return
-    stream.seek(first)
-    count = int.from_bytes(stream.read(8 if big else 2), "little" if order == "<" else "big")
-    shape = struct.Struct(order + ("HHQQ" if big else "HHLL"))
-    entries = stream.read(min(count, size // shape.size) * shape.size)
-    claimed, tile, inline = 0, 1, 8 if big else 4
-    for tag, kind, number, value in shape.iter_unpack(entries[: len(entries) // shape.size * shape.size]):
-        length = number * SIZES.get(kind, 0)
-        if length > inline:
-            claimed += min(length, max(0, size - value))
-        if tag in TILE_SIDES:
-            tile *= max(1, _number(value, order, kind, inline))
+    claimed, numbers = _directory(stream, first, size, order, big)
+    claimed += sum(_directory(stream, numbers[tag], size, order, big)[0] for tag in DIRECTORIES if tag in numbers)
     if claimed > size + SLACK:
         raise ValueError(f"its tags claim {claimed / 1e6:.0f} MB of a file of {size / 1e6:.1f} MB")
+    tile = math.prod(max(1, numbers.get(tag, 1)) for tag in TILE_SIDES)
     if tile > 2 * max_pixels:
         raise ValueError(f"its tiles have {tile / 1e6:.0f} megapixels each")
 
 
-def _number(value: int, order: str, kind: int, inline: int) -> int:
-    """A number that lies in the entry itself; a short one in its first bytes."""
-    if kind != 3:
-        return value
-    return value & 0xFFFF if order == "<" else value >> 8 * (inline - 2)
+def _directory(stream: IO[bytes], place: int, size: int, order: str, big: bool) -> tuple[int, dict[int, int]]:
+    """The bytes that the tags of a directory claim, as far as the file has them, and the numbers that lie in it."""
+    if place >= size:
+        return 0, {}
+    stream.seek(place)
+    count = int.from_bytes(stream.read(8 if big else 2), "little" if order == "<" else "big")
+    shape, inline = struct.Struct(order + ("HHQQ" if big else "HHLL")), 8 if big else 4
+    entries = stream.read(min(count, size // shape.size) * shape.size)
+    claimed, numbers = 0, {}
+    for tag, kind, number, value in shape.iter_unpack(entries[: len(entries) // shape.size * shape.size]):
+        length = number * SIZES.get(kind, 0)
+        if length > inline:
+            claimed += min(length, max(0, size - value))
+        # A short number lies in the first bytes of its entry.
+        numbers[tag] = value if kind != SHORT else value & 0xFFFF if order == "<" else value >> 8 * (inline - 2)
+    return claimed, numbers

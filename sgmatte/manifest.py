@@ -132,21 +132,33 @@ def records() -> dict[str, WeightRecord]:
         text = content(manifest, LARGEST, WeightError)
     except WeightError as error:
         raise WeightError(f"{error}; the installation is incomplete, install sgmatte again") from error
-    known = _parsed(text)
-    return {name: _with_import(entry) if entry.source == "import" else entry for name, entry in known.items()}
+    known = _known(text)
+    return {
+        name: with_import(entry, entry.folders[0] / IMPORTED) if entry.source == "import" else entry
+        for name, entry in known.items()
+    }
 
 
-def _with_import(entry: WeightRecord) -> WeightRecord:
+def with_import(entry: WeightRecord, note: Path) -> WeightRecord:
     """`entry` with what its import wrote down; as it is where there was none, or where that note is damaged."""
     try:
-        noted = json.loads(content(entry.folders[0] / IMPORTED, LARGEST, WeightError))
+        noted = json.loads(content(note, LARGEST, WeightError))
         return replace(entry, files=(WeightFile(noted["name"], noted["bytes"], noted["sha256"]),))
     except (ValueError, KeyError, TypeError, RecursionError, WeightError):
         return entry
 
 
 @cache
-def _parsed(text: bytes) -> dict[str, WeightRecord]:
+def _known(text: bytes) -> dict[str, WeightRecord]:
+    return parsed(text)
+
+
+def parsed(text: bytes) -> dict[str, WeightRecord]:
+    """The records in the text of a manifest, by name.
+
+    Raises:
+        WeightError: it is no TOML, or a field is none of a record's or of another type.
+    """
     try:
         tables = tomllib.loads(text.decode("utf-8").replace("\r\n", "\n"))
         return {name: _record(name, **table) for name, table in tables.items()}

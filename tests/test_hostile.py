@@ -19,8 +19,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sgmatte import archive, checkpoint, manifest, zoo
-from sgmatte.cli.app import main
-from sgmatte.errors import DataError, PhotoError, WeightError
+from sgmatte.batch.inputs import found_inputs
+from sgmatte.batch.manifest import Manifest, lines
+from sgmatte.cli import photos
+from sgmatte.cli.app import app, main
+from sgmatte.cli.settings import Source, commands_of, settings_in
+from sgmatte.errors import DataError, PhotoError, UsageError, WeightError
 from sgmatte.files import write_bytes, write_json
 from sgmatte.hostile import content, file_size, printable
 from sgmatte.importers import imported
@@ -414,13 +418,76 @@ def test_no_option_of_pip_comes_from_a_manifest(requirement: str) -> None:
 )
 def test_damaged_manifests(text: str) -> None:
     with pytest.raises(WeightError, match=r"manifest\.toml: "):
-        manifest._parsed(text.encode("latin-1"))
+        manifest.parsed(text.encode("latin-1"))
 
 
 @pytest.mark.parametrize("wrong", [{"bytes": -1}, {"bytes": True}, {"bytes": 1.5}, {"sha256": "../x"}, {"member": 3}])
 def test_records_of_another_type(wrong: dict[str, Any]) -> None:
     with pytest.raises(WeightError, match="has no"):
         WeightFile(**{"name": "a", "bytes": 1, "sha256": "0" * 64, **wrong})
+
+
+# --- books, lists and settings
+
+
+LINE = {"state": "done", "task": "matte", "photo": "a.jpg", "settings": "0", "files": {"alpha": "a_alpha.png"}}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"photo": {}}, {"task": []}, {"files": [1]}, {"files": {"alpha": 3}}, {"input": 7},
+        {"files": {"alpha": "../../x"}},
+        {"files": {"alpha": "/etc/passwd"}}, {"files": {"alpha": "a\0b"}}, {"options": "x"}, {"state": 1},
+    ],
+)  # fmt: skip
+def test_lines_of_a_batch_with_other_types_or_places_are_left_out(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    text = "\n".join(json.dumps(line) for line in (LINE, {**LINE, **wrong}, LINE)) + "\n" + '{"a":' * 5000 + "\n"
+    (tmp_path / "manifest.jsonl").write_text(text)
+    assert list(lines(tmp_path / "manifest.jsonl")) == [LINE, LINE]
+    assert Manifest(tmp_path).results() == {tmp_path / "a_alpha.png"}
+
+
+@pytest.mark.parametrize("name", ["manifest.jsonl", "failures.jsonl"])
+def test_books_that_are_links_are_not_followed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "precious").write_text("no line feed at its end")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(UsageError, match=rf"{name}: is a link"):
+        Manifest(out)
+    assert (tmp_path / "precious").read_text() == "no line feed at its end"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "[" * 300 + "*"])
+def test_names_in_lists_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(UsageError, match=r"is no name of a photo|matches no photo"):
+        found_inputs([name])
+
+
+def test_messages_about_listed_names_are_single_lines(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        found_inputs([f"{tmp_path}/a\nb*"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["max-pixels = " + "9" * 400, "[enhance]\nrate = nan", "[enhance]\nrate = inf", '[matte]\ntrimap = "a\\u0000b"',
+     '[matte]\ntrimap = "' + "x" * 5000 + '/../../../y"', '[matte]\ntrimap = "../x"', "a = " + "[" * 5000],
+)  # fmt: skip
+def test_settings_that_no_option_takes(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sgmatte.toml").write_text(text)
+    with pytest.raises(UsageError, match=r"sgmatte\.toml"):
+        settings_in([Source(tmp_path / "sgmatte.toml", True)], commands_of(app))
+
+
+def test_a_photo_from_stdin_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "LARGEST_STDIN", 1000)
+    stream = photos._Limited(io.BytesIO(bytes(1001)))
+    stream.read(1000)
+    with pytest.raises(PhotoError, match="stdin: more than"):
+        stream.read(1000)
 
 
 # --- what is written

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sgmatte.errors import UsageError
 from sgmatte.forms import READ_SUFFIXES
+from sgmatte.hostile import printable
 
 OWN_KINDS = ("alpha", "cutout", "trimap", "enhanced", "preview", "composite", "inverted")
 """Endings of the names that sgmatte gives to pictures: <stem>_<kind>.png beside <stem>.jpg is a result, no photo."""
@@ -54,11 +57,22 @@ def found_inputs(
     left_out = {folder.resolve() for folder in skipped}
     results = {file.resolve() for file in outputs}
     for source in sources:
-        for entry in _expanded(source, recursive, left_out, results):
-            found.setdefault(entry.photo.resolve(), entry)
+        with _told(source):
+            for entry in _expanded(source, recursive, left_out, results):
+                found.setdefault(entry.photo.resolve(), entry)
     if not found:
         raise UsageError("no photos were given; name files or folders, or `--files-from -` for a list on stdin")
     return list(found.values())
+
+
+@contextmanager
+def _told(source: str) -> Iterator[None]:
+    """Turns what the system says of a name, that it is too long or holds a NUL, into a UsageError."""
+    try:
+        yield
+    except (OSError, ValueError, RecursionError, re.error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{printable(source)}: is no name of a photo ({why})") from error
 
 
 def _expanded(source: str, recursive: bool, left_out: set[Path], results: set[Path]) -> Iterator[Input]:
@@ -67,7 +81,7 @@ def _expanded(source: str, recursive: bool, left_out: set[Path], results: set[Pa
         photos = list(_searched(path, recursive, left_out, results))
         if not photos:
             deeper = "" if recursive or not any(child.is_dir() for child in path.iterdir()) else "; try --recursive"
-            raise UsageError(f"{source}: no photos in this folder{deeper}")
+            raise UsageError(f"{printable(source)}: no photos in this folder{deeper}")
         yield from (Input(photo, path) for photo in photos)
     elif path.exists() or not glob.has_magic(source):
         yield Input(path, path.parent, named=True)  # one that is missing fails later, and alone
@@ -75,7 +89,7 @@ def _expanded(source: str, recursive: bool, left_out: set[Path], results: set[Pa
         matched = sorted(map(Path, glob.glob(source, recursive=True)))
         photos = [photo for photo in matched if photo.is_file() and _is_photo(photo, results)]
         if not photos:
-            raise UsageError(f"{source}: matches no photo")
+            raise UsageError(f"{printable(source)}: matches no photo")
         root = _fixed_part(path)
         yield from (Input(photo, root) for photo in photos)
 
@@ -99,7 +113,7 @@ def _searched(folder: Path, recursive: bool, left_out: set[Path], results: set[P
 
 
 def _refuse(error: OSError) -> None:
-    raise UsageError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
+    raise UsageError(f"{printable(str(error.filename))}: the folder cannot be read ({error.strerror})") from error
 
 
 def _is_photo(path: Path, results: set[Path], stems: Collection[str] | None = None) -> bool:

@@ -29,8 +29,12 @@ from typing import Any
 from sgmatte.batch.names import Job
 from sgmatte.errors import SgmatteError, UsageError
 from sgmatte.files import write_text
+from sgmatte.hostile import content as content_of
 
 MANIFEST, FAILURES = "manifest.jsonl", "failures.jsonl"
+ADDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+LARGEST = 512 << 20  # bytes of a manifest: a million photos, done twice
+TEXTS, TABLES = ("state", "task", "photo", "settings", "error"), ("options", "files", "input")
 
 Record = dict[str, Any]
 
@@ -58,7 +62,7 @@ class History:
             if self.unfinished != line.get("settings") or bool(line.get("overwrite")) != self.overwrite:
                 self.settled.clear()
             self.unfinished, self.overwrite = line.get("settings"), bool(line.get("overwrite"))
-            self.options = line.get("options", {})
+            self.options = line.get("options") or {}
         elif state == "ended":
             self.unfinished = None
             self.settled.clear()
@@ -76,6 +80,9 @@ class Manifest:
         self.path, self.failures = root / MANIFEST, root / FAILURES
         self._stream: int | None = None
         self.histories: dict[str, History] = {}
+        for book in (self.path, self.failures):
+            if book.is_symlink():  # it would be added to, cut and removed wherever it is
+                raise UsageError(f"{book}: is a link; books are kept in the folder itself, so remove it")
         for line in lines(self.path):
             self._remember(line)
 
@@ -88,7 +95,7 @@ class Manifest:
             self.root / file
             for history in self.histories.values()
             for line in history.latest.values()
-            for file in line.get("files", {}).values()
+            for file in (line.get("files") or {}).values()
         }
 
     @contextmanager
@@ -102,7 +109,7 @@ class Manifest:
         self.root.mkdir(parents=True, exist_ok=True)
         with _held(self.root):
             _cut_to_whole_lines(self.path)
-            self._stream = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            self._stream = os.open(self.path, ADDING, 0o666)
             try:
                 yield
             finally:
@@ -117,7 +124,7 @@ class Manifest:
 
     def add_failure(self, line: Record) -> None:
         """Append a line to failures.jsonl."""
-        stream = os.open(self.failures, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        stream = os.open(self.failures, ADDING, 0o666)
         try:
             _append(stream, failure_line(line))
         finally:
@@ -151,21 +158,34 @@ def lines(path: Path) -> Iterator[Record]:
         UsageError: the file is something else.
     """
     try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); choose another folder with -o") from error
+        content = content_of(path, LARGEST, UsageError) if path.exists() else b""
+    except (OSError, UsageError) as error:
+        why = str(error) if isinstance(error, UsageError) else f"{path}: cannot be read ({error.strerror})"
+        raise UsageError(f"{why}; choose another folder with -o") from error
     for number, line in enumerate(content.splitlines()):
         try:
             found = json.loads(line)
-            known = isinstance(found, dict) and isinstance(found["state"], str)
-        except (ValueError, KeyError, RecursionError):
+            known = isinstance(found, dict) and "state" in found and _is_sound(found)
+        except (ValueError, RecursionError):
             known = False
         if known:
             yield found
         elif number == 0 and content.count(b"\n"):
             raise UsageError(f"{path}: not written by sgmatte, which keeps its own books under this name; move it away")
+
+
+def _is_sound(line: Record) -> bool:
+    """Whether the fields of a line have their types, and its files lie in the folder: it may come from anyone."""
+    if not all(isinstance(line.get(key, ""), str) for key in TEXTS):
+        return False
+    if not all(isinstance(line.get(key) or {}, dict) for key in TABLES):
+        return False
+    files = (line.get("files") or {}).values()
+    return all(isinstance(file, str) and "\0" not in file and _is_inside(Path(file)) for file in files)
+
+
+def _is_inside(file: Path) -> bool:
+    return not file.is_absolute() and ".." not in file.parts
 
 
 def settings_hash(task: str, options: Mapping[str, Any], version: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from sgmatte.batch.inputs import Input
 from sgmatte.errors import UsageError
 from sgmatte.forms import FORMATS, READ_SUFFIXES
+from sgmatte.hostile import printable
 
 FIELDS = ("stem", "ext", "kind")
 
@@ -78,7 +79,9 @@ class Place:
             template, suffix = template.removesuffix(chosen), chosen if suffix in FORMATS else suffix
         name = template.format(stem=photo.stem, ext=photo.suffix.removeprefix("."), kind=kind) + suffix
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise UsageError(f"--name {self.name}: gives {name} for {photo}, which leaves the output folder")
+            raise UsageError(
+                f"--name {self.name}: gives {_shown(name)} for {_shown(photo)}, which leaves the output folder"
+            )
         return name
 
 
@@ -117,14 +120,19 @@ def check_results(jobs: Iterable[Job]) -> None:
             place = file.resolve()
             if place in originals:
                 raise UsageError(
-                    f"{file}: the result would overwrite the photo {originals[place]}; choose another name"
+                    f"{_shown(file)}: the result would overwrite the photo {_shown(originals[place])}; "
+                    "choose another name"
                 )
             if place in writers:
                 raise UsageError(
-                    f"{file} would be written twice, for {writers[place]} and for {job.photo}; "
+                    f"{_shown(file)} would be written twice, for {_shown(writers[place])} and for {_shown(job.photo)}; "
                     "rename one, or tell them apart with --name '{stem}_{ext}_{kind}.png'"
                 )
             writers[place] = job.photo
+
+
+def _shown(path: Path | str) -> str:
+    return printable(str(path), 1000)
 
 
 def _check_template(name: str) -> None:
@@ -144,4 +152,4 @@ def _check_inside(root: Path, files: Iterable[Path]) -> None:
     real = root.resolve()
     for file in files:
         if not (file.parent.resolve() / file.name).is_relative_to(real):
-            raise UsageError(f"{file}: a link leads out of the output folder {root}; nothing is written there")
+            raise UsageError(f"{_shown(file)}: a link leads out of the output folder {root}; nothing is written there")

@@ -6,10 +6,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import typer
 
@@ -20,7 +20,7 @@ from sgmatte.batch.names import Job, Place, check_results, output_place
 from sgmatte.batch.run import Plan, Todo, books_of, known_of, run, todo
 from sgmatte.cli.messages import Observe, Screen
 from sgmatte.cli.watching import BatchView
-from sgmatte.errors import UsageError
+from sgmatte.errors import PhotoError, UsageError
 from sgmatte.forms import Form
 from sgmatte.report.places import check_report, files_folder
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from sgmatte.device import Device
 
 STDIN = "stdin"  # what a photo from there is called
+LARGEST_STDIN = 2 << 30  # bytes
+LARGEST_LIST = 256 << 20  # bytes of --files-from: millions of photos
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _piped(asked: Asked, kinds: Sequence[str], form: Form, piped: str) -> Iterat
         photo = Path(folder) / STDIN
         if not asked.dry_run:
             with photo.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
+                shutil.copyfileobj(_Limited(sys.stdin.buffer), file)
         place = Place(Path(folder) / "out") if to_stdout else output_place(asked.out, asked.out_dir, asked.name, False)
         job = replace(place.job(Input(photo, photo.parent, named=True), kinds, form.suffixes(kinds)), seen=True)
         form.check(job.files)
@@ -227,12 +229,28 @@ def _engine(task: Task, asked: Asked, photos: int, observe: Observe) -> Engine:
 
 
 def _list_of(source: str) -> bytes:
-    if source == "-":
-        return sys.stdin.buffer.read()
     try:
-        return Path(source).read_bytes()
-    except OSError as error:
-        raise UsageError(f"--files-from {source}: {error.strerror}") from error
+        with nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as stream:  # it may be a pipe
+            found: bytes = stream.read(LARGEST_LIST + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--files-from {source}: {getattr(error, 'strerror', None) or error}") from error
+    if len(found) > LARGEST_LIST:
+        raise UsageError(f"--files-from {source}: has more than {LARGEST_LIST >> 20} MB, which is no list of photos")
+    return found
+
+
+class _Limited:
+    """A stream that has an end: a photo from stdin must not fill the disk before its size is known."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._left = stream, LARGEST_STDIN
+
+    def read(self, size: int = -1, /) -> bytes:
+        found = self._stream.read(size)
+        self._left -= len(found)
+        if self._left < 0:
+            raise PhotoError(f"stdin: more than {LARGEST_STDIN >> 30} GB, which no photo has")
+        return found
 
 
 def _known_results(sources: Sequence[str]) -> set[Path]:

@@ -9,7 +9,6 @@ nothing more, and name no file outside of its own folder.
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import sys
 import types
@@ -28,6 +27,7 @@ NAME = "sgmatte.toml"
 SHARED = ("device", "max-pixels", "quiet")  # may stand above the tables, for every command that has them
 UNSUITABLE = ("out", "files-from", "report")  # name the results, or the photos, of one command
 WORDS_OR_FILES = ("critic", "background")  # a file where there is one of this name, else a word
+LARGEST_NUMBER = 10**15  # of TOML's, which have no end; none, infinite and not a number are beyond it
 LARGEST = 1 << 16  # bytes; nobody writes more, and a stranger's file shall not cost memory
 
 Commands = Mapping[str, Callable[..., Any]]
@@ -230,19 +230,26 @@ def _value(source: Source, key: str, raw: Any, kind: Any, info: OptionInfo, plac
     if type(raw) not in types_of[kind]:  # exactly: true is no number here
         raise UsageError(f"{place}: expected {names[kind]}, got {raw!r}")
     if kind in (int, float):
-        _check_range(float(raw), info, place)
-    if kind is Path or (key in WORDS_OR_FILES and (source.file.parent / raw).exists()):
-        return str(_path(source, raw, place))
+        _check_range(raw, info, place)
+    try:
+        if kind is Path or (key in WORDS_OR_FILES and (source.file.parent / raw).exists()):
+            return str(_path(source, raw, place))
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name that is too long, links in a circle, ~nobody
+        raise UsageError(f"{place}: {raw!r} is no path ({error})") from error
     return raw
 
 
 def _check_range(value: float, info: OptionInfo, place: str) -> None:
     least, most = info.min, info.max
-    if not math.isfinite(value) or (least is not None and value < least) or (most is not None and value > most):
+    if (
+        not -LARGEST_NUMBER <= value <= LARGEST_NUMBER
+        or (least is not None and value < least)
+        or (most is not None and value > most)
+    ):
         limits = " and ".join(
             f"{word} {limit:g}" for word, limit in (("at least", least), ("at most", most)) if limit is not None
         )
-        raise UsageError(f"{place}: expected {limits or 'a finite number'}, got {value:g}")
+        raise UsageError(f"{place}: expected {limits or 'a finite number'}, got {str(value)[:40]}")
 
 
 def _path(source: Source, raw: str, place: str) -> Path:

@@ -67,7 +67,9 @@ def _picture(kind: str, source: Path, folder: Path, max_pixels: int) -> Picture:
     """Raises PhotoError: see `opened_image`."""
     small = _place(kind, source, folder)
     with opened_image(source, max_pixels) as image:  # reads the header alone
-        still = image.format == "MPO" or getattr(image, "n_frames", 1) == 1  # further pictures of an MPO are not shown
+        still = image.format == "MPO" or not getattr(
+            image, "is_animated", False
+        )  # further pictures of an MPO are not shown
         width, height = image.size
         shown = image.format in SHOWN_BY_BROWSERS and still and width * height <= LARGEST
     large = None if shown else _place(kind, source, folder, "_large")
