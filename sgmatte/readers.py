@@ -204,7 +204,7 @@ def _without_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
     if image.mode == "1":
         return image.convert("L"), None
     if image.has_transparency_data:
-        straight = image.convert("RGBA")
+        straight = image if image.mode == "RGBA" else image.convert("RGBA")  # a copy may have 400 MB
         return straight.convert("RGB"), np.array(straight.getchannel("A"))
     return (image.convert("RGB") if image.mode in ("P", "PA") else image), None
 
@@ -239,7 +239,11 @@ def _levels(image: Image.Image, path: Path) -> np.ndarray:
         return values.astype(np.uint16)[..., None]
     if image.mode == "F":
         raise PhotoError(f"{path}: floating-point pixels have no agreed white; save it with 8 or 16 bits per channel")
-    return np.array(image)[..., None] if image.mode == "L" else np.array(image.convert("RGB"))
+    return (
+        np.array(image)[..., None]
+        if image.mode == "L"
+        else np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    )
 
 
 def _upright(array: np.ndarray, orientation: int) -> np.ndarray:

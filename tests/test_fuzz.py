@@ -14,10 +14,11 @@ import pytest
 
 from sgmatte.bench.fuzz import Limits, Tally, fuzzed
 from sgmatte.cli.app import main
+from sgmatte.errors import WeightError
 from sgmatte.fuzz.corpus import CORPUS
 from sgmatte.fuzz.mutations import mutated
 from sgmatte.fuzz.structures import taken_apart
-from sgmatte.fuzz.targets import TARGETS
+from sgmatte.fuzz.targets import TARGETS, all_of
 from sgmatte.fuzz.worker import input_files, outcome, written
 
 SECONDS = 1.5  # for each target, sound files not counted
@@ -208,3 +209,14 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert not (tmp_path / "fuzz").exists()
     assert run(monkeypatch, "--target", "nothing") == 2
     assert "there is no target 'nothing'; they are photo, trimap" in capsys.readouterr().err
+
+
+def test_a_refusal_does_not_hide_a_crash() -> None:
+    def refusing() -> None:
+        raise WeightError("refused")
+
+    for readers in ((refusing, [].pop), ([].pop, refusing)):
+        with pytest.raises(IndexError):
+            all_of(*readers)
+    with pytest.raises(WeightError):
+        all_of(list, refusing, list)

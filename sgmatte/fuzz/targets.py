@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from sgmatte.batch.names import Place, check_results
 from sgmatte.cli.app import app
 from sgmatte.cli.settings import Source, commands_of, settings_in
 from sgmatte.enhancement.critics import chosen_critic
+from sgmatte.errors import SgmatteError
 from sgmatte.fuzz.corpus import HEIGHT, WIDTH
 from sgmatte.importers import imported
 from sgmatte.latents import Origin, checked_latents, read_latents
@@ -30,10 +30,18 @@ Reader = Callable[[Path], None]
 
 
 def all_of(*readers: Callable[[], object]) -> None:
-    """Run each, whether or not those before it have refused the file; at the end raise the last refusal."""
-    with ExitStack() as stack:
-        for reader in readers:
-            stack.callback(reader)  # an error leaves the callbacks that are left to be run
+    """Run each, whether or not those before it have refused the file; at the end raise the first refusal."""
+    refusals = [refusal for refusal in map(_refusal, readers) if refusal]
+    if refusals:
+        raise refusals[0]
+
+
+def _refusal(reader: Callable[[], object]) -> SgmatteError | None:
+    try:
+        reader()
+    except SgmatteError as error:
+        return error
+    return None
 
 
 def photo(folder: Path) -> None:
