@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgmatte.bench.report import ARGUMENTS, chromium, drawn_run
+from sgmatte.bench.report import browsing, chromium, drawn_run, processor_seconds, visit
 from sgmatte.errors import DataError
 from sgmatte.report.page import page as report_page
 from sgmatte.report.page import write_report
@@ -25,7 +25,7 @@ try:
 except DataError as missing:
     pytest.skip(str(missing), allow_module_level=True)
 
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 Open = Callable[..., Page]
 COUNT = 12
@@ -34,10 +34,8 @@ HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
+    with browsing(BROWSER) as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +67,7 @@ def opened(browser: Browser, report: Path) -> Iterator[Open]:
         tab.on("pageerror", lambda error: told.append(str(error)))
         tab.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
         tab.on("request", lambda request: request.url.startswith(local) or told.append(request.url))
-        tab.goto(path.as_uri())
-        tab.wait_for_selector("html[data-ready]")
+        visit(tab, path)
         return tab
 
     yield page
@@ -256,18 +253,17 @@ def test_a_phones_width_is_enough(opened: Open) -> None:
     expect(page.locator("#viewer")).to_be_visible()
 
 
-def test_500_photos(opened: Open, report: Path) -> None:
+def test_500_photos(opened: Open, browser: Browser, report: Path) -> None:
     entries = re.search(r'id="data">(.*?)</script>', report.read_text(), re.DOTALL)
     assert entries
     many = report.with_name("many.html")
     many.write_text(report_page("many", (json.loads(entries[1])["photos"] * 42)[:500]), encoding="utf-8")
-    paints = []
-    for _ in range(3):  # the quickest of three: the machine may be busy with other things
+    seconds = []
+    for _ in range(3):
+        before = processor_seconds(browser)
         page = opened(many)
-        paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
-        if paints[-1] < 2000:
-            break
-    assert min(paints) < 2000
+        seconds.append(processor_seconds(browser) - before)
+    assert min(seconds) < 2  # of processor time until all is there, the first paint too: others' work is not counted
     assert len(shown(page)) == 500
     waiting = page.evaluate("[...document.querySelectorAll('.card img')].filter(img => !img.complete).length")
     assert waiting > 300  # of 1000: those far below are loaded when somebody gets there

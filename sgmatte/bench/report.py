@@ -20,7 +20,7 @@ from sgmatte.report.records import Record
 from sgmatte.trimaps import Confidence
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # The browser is to draw a file and nothing else: no update, no first-run pages, no network.
@@ -34,6 +34,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+VIEWPORT: ViewportSize = {"width": 1440, "height": 900}
 DRAWN = 24  # different photos; beyond that they come again under other names
 FAILING = 60  # one in so many photos is none
 # Milliseconds from an action to the frame that shows it.
@@ -59,6 +60,7 @@ class ReportFigures:
     again: float  # to write it once more
     first_paint: float
     usable: float  # until all cards are there and listen
+    processor: float  # time of the browser's processes until then, which other programs do not lengthen
     pictures: float  # until all pictures of the first screen are drawn
     filtered: float  # from a click on a filter to the frame that shows it, the longest of all tried
     slid: float  # from a step of a slider to its frame, the longest
@@ -126,19 +128,28 @@ def chromium(given: Path | None = None) -> Path:
 
 
 @contextmanager
-def opened(browser: Path, page: Path, **context: object) -> Iterator[Page]:
-    """A page file in a headless browser, its scripts run; `context` as Playwright's `new_context` takes it."""
+def browsing(path: Path) -> Iterator[Browser]:
+    """A headless browser."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=browser, args=ARGUMENTS)
+        running = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
         try:
-            tab = running.new_context(**{"viewport": {"width": 1440, "height": 900}, **context}).new_page()  # type: ignore[arg-type]
-            tab.goto(page.resolve().as_uri())
-            tab.wait_for_selector("html[data-ready]")
-            yield tab
+            yield running
         finally:
             running.close()
+
+
+def processor_seconds(browser: Browser) -> float:
+    """Processor time of all processes of a browser up to now; what else the machine does, does not count."""
+    found = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")
+    return sum(process["cpuTime"] for process in found["processInfo"])
+
+
+def visit(page: Page, path: Path) -> None:
+    """Open a report in a page, and wait until its scripts have run."""
+    page.goto(path.resolve().as_uri(), wait_until="commit")
+    page.wait_for_selector("html[data-ready]")
 
 
 def report_figures(
@@ -153,7 +164,11 @@ def report_figures(
     started = time.monotonic()
     write_report(path, records, title=f"{count} drawn photos")
     again = time.monotonic() - started
-    with opened(browser, path) as page:
+    with browsing(browser) as running:
+        page = running.new_context(viewport=VIEWPORT).new_page()
+        before = processor_seconds(running)
+        visit(page, path)
+        processor = processor_seconds(running) - before
         page.wait_for_function(DRAWN_IN_VIEW)
         pictures = page.evaluate("performance.now()")
         paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
@@ -173,6 +188,7 @@ def report_figures(
         again=again,
         first_paint=paint / 1e3,
         usable=usable / 1e3,
+        processor=processor,
         pictures=pictures / 1e3,
         filtered=filtered / 1e3,
         slid=slid / 1e3,

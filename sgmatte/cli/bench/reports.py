@@ -43,8 +43,8 @@ def report(
         f"{figures.pictures_bytes / 1e6:.0f} MB; written in {figures.written:.1f} s, once more in {figures.again:.1f} s"
     )
     screen.line(
-        f"first paint after {figures.first_paint:.2f} s, usable after {figures.usable:.2f} s, the first screen's "
-        f"pictures after {figures.pictures:.2f} s"
+        f"first paint after {figures.first_paint:.2f} s, usable after {figures.usable:.2f} s (processor time "
+        f"{figures.processor:.2f} s), the first screen's pictures after {figures.pictures:.2f} s"
     )
     screen.line(f"slowest filter {figures.filtered * 1e3:.0f} ms, slowest step of a slider {figures.slid * 1e3:.0f} ms")
     screen.result(asdict(figures))
