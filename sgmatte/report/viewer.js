@@ -127,7 +127,7 @@ function facts(photo) {
   if (photo.pixels) add("Size", `${photo.pixels[0]} × ${photo.pixels[1]}`);
   if (photo.shares) ["Background", "Unknown", "Foreground"].forEach((name, k) => add(name, percent(photo.shares[k])));
   if (photo.entropy !== null) add("Trimap entropy", photo.entropy.toFixed(3));
-  if (photo.change) add("By enhancing", photo.change.map((value) => value.toFixed(3)).join(" → "));
+  if (photo.change) add("Before and after enhancing", photo.change.map((value) => value.toFixed(3)).join(" → "));
   if (photo.seconds !== null) add("Time", `${photo.seconds.toFixed(1)} s`);
 
   const links = document.createElement("p");
