@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sgmatte.readers import decoded, srgb_profile
 from sgmatte.writers import write_image
 
 H, W = 24, 32
+THUMBNAIL = b"\xff\xd8 the old picture \xff\xd9"
 IFD, Base = ExifTags.IFD, ExifTags.Base
 KINDS = [("png", 8), ("png", 16), ("webp", 8), ("tiff", 8), ("tiff", 16), ("tif", 16)]
 DEEP = [(suffix, bits) for suffix, bits in KINDS if bits == 16]
@@ -40,9 +42,20 @@ def photo(tmp_path: Path) -> Path:
         Base.UserComment: b"ASCII\0\0\0a day out",
     }
     exif[IFD.GPSInfo] = {1: "N", 2: (48.0, 30.0, 12.5), 3: "E", 4: (9.0, 1.0, 2.25)}
-    exif.get_ifd(IFD.IFD1)[Base.JpegIFOffset] = 0
-    Image.new("RGB", (W, H), "teal").save(tmp_path / "photo.jpg", exif=exif)
+    Image.new("RGB", (W, H), "teal").save(tmp_path / "photo.jpg", exif=with_thumbnail(exif.tobytes()))
     return tmp_path / "photo.jpg"
+
+
+def with_thumbnail(exif: bytes) -> bytes:
+    """EXIF whose second directory holds a thumbnail, as cameras write it and Pillow does not."""
+    mark, tiff = exif[:6], exif[6:]
+    order = "<" if tiff[:2] == b"II" else ">"
+    first = struct.unpack_from(f"{order}I", tiff, 4)[0]
+    link = first + 2 + 12 * struct.unpack_from(f"{order}H", tiff, first)[0]
+    tiff += bytes(len(tiff) % 2)
+    place, entries = len(tiff), ((Base.JpegIFOffset, len(tiff) + 30), (Base.JpegIFByteCount, len(THUMBNAIL)))
+    second = struct.pack(f"{order}H", 2) + b"".join(struct.pack(f"{order}HHII", tag, 4, 1, n) for tag, n in entries)
+    return mark + tiff[:link] + struct.pack(f"{order}I", place) + tiff[link + 4 :] + second + bytes(4) + THUMBNAIL
 
 
 @pytest.mark.parametrize(("suffix", "bits"), KINDS)
@@ -92,6 +105,8 @@ def test_metadata_is_carried_over(tmp_path: Path, photo: Path, suffix: str, bits
     image = torch.rand(1, 3 if suffix == "jpg" else 4, W, H, generator=torch.Generator().manual_seed(0))
     metadata = carried_metadata(photo)
     assert metadata.notes == ()
+    with Image.open(photo) as source:
+        assert source.getexif().get_ifd(IFD.IFD1)[Base.JpegIFByteCount] == len(THUMBNAIL)
     path = write_image(tmp_path / f"a.{suffix}", image, bits=bits, metadata=metadata)
     plain = decoded(write_image(tmp_path / f"b.{suffix}", image, bits=bits))
     with Image.open(path) as found:
@@ -109,6 +124,8 @@ def test_metadata_is_carried_over(tmp_path: Path, photo: Path, suffix: str, bits
         assert Base.MakerNote not in shot
         assert exif.get_ifd(IFD.GPSInfo) == {1: "N", 2: (48.0, 30.0, 12.5), 3: "E", 4: (9.0, 1.0, 2.25)}
         assert not exif.get_ifd(IFD.IFD1)
+    assert THUMBNAIL in photo.read_bytes()
+    assert THUMBNAIL not in path.read_bytes()
     assert np.array_equal(decoded(path).colours, plain.colours) or suffix == "jpg"
 
 
