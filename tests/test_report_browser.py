@@ -27,6 +27,7 @@ except DataError as missing:
 
 from playwright.sync_api import Browser, Locator, Page, expect
 
+expect.set_options(timeout=60_000)
 Open = Callable[..., Page]
 COUNT = 12
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
@@ -60,7 +61,7 @@ def opened(browser: Browser, report: Path) -> Iterator[Open]:
 
     def page(path: Path = report, width: int = 1280, height: int = 800, **options: object) -> Page:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)  # type: ignore[arg-type]
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)  # patience costs nothing where all is well, and machines are busy
         contexts.append(context)
         tab = context.new_page()
         tab.on("console", lambda message: told.append(message.text))

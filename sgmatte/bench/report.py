@@ -166,6 +166,7 @@ def report_figures(
     again = time.monotonic() - started
     with browsing(browser) as running:
         page = running.new_context(viewport=VIEWPORT).new_page()
+        page.set_default_timeout(600_000)  # a slow answer is a figure too
         before = processor_seconds(running)
         visit(page, path)
         processor = processor_seconds(running) - before
