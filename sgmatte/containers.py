@@ -21,6 +21,7 @@ LONGEST_SIDE = 65_535  # pixels, as JPEG has; some decoders reserve whole rows f
 MOST_SEGMENTS = 100_000  # of a JPEG before its picture, bytes of junk between them included
 MOST_CHUNKS = 500_000  # of a PNG; 100 megapixels in pieces of 8 KB have a tenth
 SLACK = 1 << 20  # bytes that tags may claim beyond the size of what holds them
+WEBP_SHARE = 0.8  # of the limit of pixels; a file of 38 bytes can ask for all of it
 RUN_LENGTH_PIXELS = 10_000_000  # of a run-length BMP, which Pillow decodes in Python
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 SHORT = 3
@@ -55,6 +56,10 @@ def check_opened(image: Image.Image, max_pixels: int) -> None:
     """
     if max(image.size) > LONGEST_SIDE:
         raise ValueError(f"a side has {max(image.size)} pixels, the limit is {LONGEST_SIDE}")
+    if image.format == "WEBP" and image.width * image.height > WEBP_SHARE * max_pixels:
+        raise ValueError(
+            f"a WebP may have {WEBP_SHARE:.0%} of --max-pixels, for its decoder holds it thrice; save it as PNG"
+        )
     if any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ())) and image.width * image.height > min(
         max_pixels, RUN_LENGTH_PIXELS
     ):

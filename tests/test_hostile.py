@@ -180,6 +180,13 @@ def test_ordinary_metadata_is_no_bomb(tmp_path: Path) -> None:
     assert read_photo(tmp_path / "b.gif").size == (8, 8)
 
 
+def test_webps_have_less_room(tmp_path: Path) -> None:
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.webp")
+    with pytest.raises(PhotoError, match="80% of --max-pixels"):
+        read_photo(tmp_path / "a.webp", max_pixels=100)
+    assert read_photo(tmp_path / "a.webp", max_pixels=125).size == (10, 10)
+
+
 def test_a_colour_profile_as_large_as_a_photo_is_left_aside(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.webp", icc_profile=bytes(9 << 20))
     assert read_photo(tmp_path / "a.webp").notes == ("its colour profile has 9 MB and is ignored",)
