@@ -387,6 +387,6 @@ def test_the_examples_in_the_documentation_run(
     out = capsys.readouterr().out
     assert "alpha: 1/1\n" in out
     assert "missing.jpg: no such file\n" in out
-    files = {"alpha.png", "blue.png", "cutout.tif", "other.jpg.png", "photo.jpg.png", "results"}
+    files = {"alpha.png", "blue.png", "cutout.png", "print.tif", "other.jpg.png", "photo.jpg.png", "results"}
     assert files <= {path.name for path in tmp_path.iterdir()}
     assert (tmp_path / "results" / "photo_cutout.png").is_file()
