@@ -48,7 +48,7 @@ class Duel:
     lr: float = 2e-3
     pixels: float = 10.0
     perceptual: float = 2.0
-    adversarial: float = 0.5
+    adversarial: float = 2.0
 
 
 @dataclass(frozen=True)

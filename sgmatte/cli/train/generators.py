@@ -69,6 +69,9 @@ def generator(
     discriminator_out: Annotated[Path, typer.Option(help="Where the discriminator's weights go.")] = Path(
         "stylegan2-portrait-discriminator-256.safetensors"
     ),
+    adversarial: Annotated[
+        float, typer.Option(help="Slope of the critic's loss in the duel, in that of the others together.", min=0)
+    ] = 2.0,
     effort: Annotated[float, typer.Option(help="Multiplies the steps of every lesson.", min=0)] = 1.0,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
@@ -106,7 +109,7 @@ def generator(
             teacher,
             run,
             lessons=[lesson for lesson in LESSONS if lesson.name in taken],
-            duel=Duel() if "duel" in taken else None,
+            duel=Duel(adversarial=adversarial) if "duel" in taken else None,
             examination=Examination() if "discriminator" in taken else None,
             mapping_steps=MAPPING_STEPS if "mapping" in taken else 0,
             faces=faces,
