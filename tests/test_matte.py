@@ -7,6 +7,7 @@ import torch
 from conftest import disc_alpha
 from typer.testing import CliRunner
 
+from sgmatte import zoo
 from sgmatte.bench.matte import BAND_RADIUS, Contestant, mean_scores, problems
 from sgmatte.bench.peers import chosen_peer
 from sgmatte.cli.app import app
@@ -15,6 +16,7 @@ from sgmatte.foreground import composite
 from sgmatte.matting import matting_model, matting_models, pasted
 from sgmatte.matting import models as registry
 from sgmatte.matting.networks import NetworkMatting, reflected
+from sgmatte.nn.alphagan import AlphaGAN
 from sgmatte.nn.gca import GCA, STRIDE
 from sgmatte.photo import read_photo
 from sgmatte.train.data import PortraitFolder
@@ -224,3 +226,29 @@ def test_without_backgrounds_the_portraits_are_the_problems(data):
 def test_an_unknown_peer_lists_the_known_ones():
     with pytest.raises(UsageError, match="unknown peer 'nobody'; choose one of mediapipe"):
         chosen_peer("nobody")
+
+
+@pytest.mark.parametrize("network", [GCA(0.125), AlphaGAN(0.125)])
+def test_a_trained_file_is_a_model(tmp_path, network):
+    file = tmp_path / "mine.safetensors"
+    zoo.save_weights(file, network.state_dict(), getattr(network, "config", {"width": 0.125}))
+    model = matting_model(str(file))
+    trimap = torch.ones(1, 1, 64, 72, dtype=torch.long)
+    trimap[:, :, :20], trimap[:, :, 50:] = 0, 2
+    image = torch.rand(1, 3, 64, 72)
+    with torch.no_grad():
+        refined, plain = model(image, trimap), model.plain()(image, trimap)
+    assert model.name == "mine"
+    assert refined.shape == (1, 1, 64, 72)
+    assert not torch.equal(refined, plain)
+    assert torch.equal(plain[trimap != 1], (trimap == 2).float()[trimap != 1])
+
+
+@pytest.mark.parametrize("config", [{}, {"width": 1e6}, {"width": "much"}, {"width": 0.125, "dilated": [1]}])
+def test_a_file_of_something_else_is_no_model(tmp_path, config):
+    file = tmp_path / "mine.safetensors"
+    zoo.save_weights(file, GCA(0.125).state_dict(), config)
+    with pytest.raises(WeightError, match=r"mine\.safetensors"):
+        matting_model(str(file))
+    with pytest.raises(WeightError, match=r"none\.safetensors"):
+        matting_model(str(tmp_path / "none.safetensors"))

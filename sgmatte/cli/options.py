@@ -121,7 +121,7 @@ MattingChoice = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="What estimates the alpha; `--model list` shows what there is.",
+        help="What estimates the alpha: `--model list` shows what there is; or a weight file that you have trained.",
         callback=_listed_models,
         is_eager=True,  # photos need not be named to see the list
         autocompletion=_model_names,

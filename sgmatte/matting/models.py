@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -52,15 +53,21 @@ def matting_models() -> dict[str, EntryPoint]:
 
 
 def matting_model(name: str, device: torch.device | str = "cpu") -> MattingModel:
-    """The matting model that `--model NAME` means, frozen.
+    """The matting model that `--model NAME` means, frozen; a name that ends in .safetensors is that of a file.
 
     Raises:
         UsageError: there is no model of this name, or the package that brings it cannot be imported.
         WeightError: its weights are missing or damaged.
     """
+    if name.endswith(".safetensors"):
+        from sgmatte.matting.networks import trained
+
+        return trained(Path(name), torch.device(device))
     found = matting_models()
     if name not in found:
-        raise UsageError(f"unknown matting model '{name}'; choose one of {', '.join(found)}")
+        raise UsageError(
+            f"unknown matting model '{name}'; choose one of {', '.join(found)}, or a weight file (.safetensors)"
+        )
     try:
         made = found[name].load()
     except (ImportError, AttributeError) as error:

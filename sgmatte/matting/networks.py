@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sgmatte import zoo
 from sgmatte.device import fast_in_bf16
+from sgmatte.errors import WeightError
 from sgmatte.matting.models import MattingModel, check_sizes, pasted
 from sgmatte.matting.refinement import refined
 from sgmatte.matting.tiles import tiled_alpha
@@ -18,8 +19,8 @@ from sgmatte.matting.windows import Alpha, windowed_alpha
 from sgmatte.nn import alphagan as alphagan_network
 from sgmatte.nn import gca as gca_network
 
-Network = TypeVar("Network", bound=nn.Module)
-
+WIDEST = 4.0  # a file is asked for its width before its tensors can be compared, and must not ask for much memory
+DILATED = ("every", "first")
 MARGIN = 32  # reflected pixels around the photo, as the authors of GCA test
 
 
@@ -54,6 +55,10 @@ class NetworkMatting:
         alpha = pasted(alpha, trimap)
         return refined(alpha, image, trimap) if self.refine and not torch.is_grad_enabled() else alpha
 
+    def plain(self) -> NetworkMatting:
+        """The same network, its answer as it is."""
+        return NetworkMatting(f"{self.name}-plain", self.network, self.stride)
+
 
 def gca(device: torch.device) -> MattingModel:
     """GCA (Li and Lu, AAAI 2020) at half width, trained on portraits, refined by the photo's colours; bundled."""
@@ -85,37 +90,54 @@ def alphagan_public(device: torch.device) -> MattingModel:
     return _alphagan("alphagan-public", "alphagan.public", device)
 
 
+def trained(file: Path, device: torch.device) -> MattingModel:
+    """A network of `sgmatte train gca|alphagan`, refined by the photo's colours.
+
+    Raises:
+        WeightError: the file holds no weights of such a network.
+    """
+    state, config = zoo.state(file), zoo.stored_config(file)
+    kind: type[nn.Module] = alphagan_network.AlphaGAN if "dilated" in config else gca_network.GCA
+    width = config.get("width")
+    if not isinstance(width, float | int) or not 0 < width <= WIDEST or config.get("dilated", "every") not in DILATED:
+        raise WeightError(f"{file}: not a network that `sgmatte train gca` or `sgmatte train alphagan` wrote")
+    network = kind(**{key: config[key] for key in ("width", "dilated") if key in config})
+    zoo.check_fit(f"{file} does not fit {kind.__name__}", state, network.state_dict())
+    network.load_state_dict(state)
+    return _model(file.stem, _ready(network, device), refine=True)
+
+
+def _gca(name: str, weight: str, device: torch.device, refine: bool = False) -> MattingModel:
+    return _model(name, _loaded(gca_network.GCA(**zoo.config(weight)), weight, device), refine)
+
+
 def _alphagan(name: str, weight: str, device: torch.device, refine: bool = False) -> MattingModel:
-    network = _loaded(alphagan_network.AlphaGAN, weight, device)
+    return _model(name, _loaded(alphagan_network.AlphaGAN(**zoo.config(weight)), weight, device), refine)
+
+
+def _model(name: str, network: nn.Module, refine: bool) -> MattingModel:
+    """`network` on photos of any size, in bfloat16 where that is fast."""
 
     def answer(image: Tensor, trimap: Tensor) -> Tensor:
         return network(image.contiguous(memory_format=torch.channels_last), trimap)
 
     def alpha(image: Tensor, trimap: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled():  # needs the whole network's memory; what wants it works on small pictures
             return answer(image, trimap)
-        return windowed_alpha(answer, image, trimap)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
+            if isinstance(network, gca_network.GCA):
+                return tiled_alpha(network, image, trimap)
+            return windowed_alpha(answer, image, trimap)
 
-    return NetworkMatting(name, alpha, alphagan_network.STRIDE, refine)
-
-
-def _gca(name: str, weight: str, device: torch.device, refine: bool = False) -> MattingModel:
-    network = _loaded(gca_network.GCA, weight, device)
-
-    def tiled(side: int | None) -> Alpha:
-        def alpha(image: Tensor, trimap: Tensor) -> Tensor:
-            if torch.is_grad_enabled():  # needs the whole network's memory; what wants it works on small pictures
-                return network(image.contiguous(memory_format=torch.channels_last), trimap)
-            with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
-                return tiled_alpha(network, image, trimap, side)
-
-        return alpha
-
-    return NetworkMatting(name, tiled(None), gca_network.STRIDE, refine, tiled)
+    stride = gca_network.STRIDE if isinstance(network, gca_network.GCA) else alphagan_network.STRIDE
+    return NetworkMatting(name, alpha, stride, refine)
 
 
-def _loaded(kind: type[Network], weight: str, device: torch.device) -> Network:
-    network = zoo.load_into(kind(**zoo.config(weight)), weight)
+def _loaded(network: nn.Module, weight: str, device: torch.device) -> nn.Module:
+    return _ready(zoo.load_into(network, weight), device)
+
+
+def _ready(network: nn.Module, device: torch.device) -> nn.Module:
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.to(device).eval().requires_grad_(False)
 

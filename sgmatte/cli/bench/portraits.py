@@ -96,6 +96,9 @@ def matte(
     model: Annotated[list[str], typer.Option(help="A matting model; may be repeated.")] = ["gca", "closed-form"],  # noqa: B006
     count: Annotated[int, typer.Option("-n", help="Pictures.", min=1)] = 100,
     own_trimap: Annotated[bool, typer.Option("--own-trimap", help="Also matte with the predicted trimap.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Also networks whose answer is refined, without that.")
+    ] = False,
     peer: Annotated[list[str], typer.Option(help="mediapipe, which needs no trimap; may be repeated.")] = [],  # noqa: B006
     seed: options.Seed = 0,
     device: options.DeviceChoice = "auto",
@@ -112,11 +115,14 @@ def matte(
     from sgmatte.bench.peers import chosen_peer
     from sgmatte.device import chosen_device
     from sgmatte.matting import matting_model
+    from sgmatte.matting.networks import NetworkMatting
     from sgmatte.train.data import PortraitFolder
     from sgmatte.trimaps import trimap_model
 
     screen, chosen = Screen(quiet, json), chosen_device(device)
     models = [matting_model(name, chosen.torch) for name in model]
+    if plain:
+        models += [each.plain() for each in models if isinstance(each, NetworkMatting) and each.refine]
     contestants = [Contestant(each.name, each) for each in models]
     if own_trimap:
         trimap = trimap_model(chosen.torch).trimap
