@@ -279,18 +279,28 @@ def test_processes_share_the_cores_and_a_dead_one_costs_its_photo_alone(batch, f
     assert sorted(failures(folder)) == ["b.jpg", "e.jpg"]
 
 
-def test_an_interrupt_ends_all_processes_and_the_run_goes_on_later(batch, folder) -> None:
+@pytest.mark.parametrize("first", ["a.jpg", "b.jpg"])  # whichever worker is ready sooner, no one waits for the slow one
+def test_an_interrupt_ends_all_processes_and_the_run_goes_on_later(batch, folder, first: str) -> None:
     class Impatient(Nobody):
-        count = 0
-
         def ended(self, job: Job, record: dict[str, Any]) -> None:
             threading.Timer(0.3, os.kill, (os.getpid(), 15)).start()  # SIGTERM, while the others are at work
 
     started = time.monotonic()
-    texts = {"a.jpg": "fine", "b.jpg": "slow", "c.jpg": "slow"}
+    texts = {"a.jpg": "slow", "b.jpg": "slow", "c.jpg": "slow"} | {first: "fine"}
     summary, _ = batch(texts, jobs=2, watcher=Impatient())
     assert (summary.interrupted, summary.done, summary.exit_code) == (True, 1, 130)
     assert time.monotonic() - started < 30
     assert not [file for file in (folder / "out").iterdir() if file.name.endswith(PARTIAL)]
-    summary, _ = batch(texts | {"b.jpg": "quick", "c.jpg": "quick"}, jobs=2)
+    summary, _ = batch({name: "fine" if name == first else "quick" for name in texts}, jobs=2)
     assert (summary.done, summary.skipped, summary.exit_code) == (2, 1, 0)
+
+
+def test_processes_do_not_hear_ctrl_c_even_while_they_start(folder) -> None:
+    worker = Processes(Copies(), 1)
+    hired = worker.hired()
+    try:
+        os.kill(hired.process.pid, 2)
+        assert hired.connection.recv() == ("ready", None)
+    finally:
+        worker.dismiss([hired])
+    assert hired.process.exitcode == -15  # it was told to end, which it had not before

@@ -40,7 +40,7 @@ class Processes(Team[Worker]):
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self.task), name="sgmatte-worker", daemon=True)
-        with _environment({name: str(self.threads) for name in THREAD_LIMITS}):
+        with _environment({name: str(self.threads) for name in THREAD_LIMITS}), _interrupts_held():
             process.start()
         theirs.close()
         return Worker(process, ours)
@@ -51,7 +51,14 @@ class Processes(Team[Worker]):
 
     def answers(self, workers: Sequence[Worker]) -> list[tuple[Worker, Record | Death]]:
         by_connection: dict[Any, Worker] = {worker.connection: worker for worker in workers}
-        return [(by_connection[heard], _answer(by_connection[heard])) for heard in wait(list(by_connection))]
+        found: list[tuple[Worker, Record | Death]] = []
+        while not found:
+            for heard in wait(list(by_connection)):
+                worker = by_connection[heard]
+                answer = _answer(worker)
+                if answer is not None:
+                    found.append((worker, answer))
+        return found
 
     def dismiss(self, workers: Sequence[Worker]) -> None:
         for worker in workers:
@@ -64,13 +71,14 @@ class Processes(Team[Worker]):
             worker.connection.close()
 
 
-def _answer(worker: Worker) -> Record | Death:
-    """Raises SgmatteError: it cannot work at all."""
+def _answer(worker: Worker) -> Record | Death | None:
+    """What a worker says of its photo; None where it has only said that it is ready, and others should not wait for it.
+
+    Raises:
+        SgmatteError: it cannot work at all.
+    """
     try:
         kind, content = worker.connection.recv()
-        if kind == "ready":
-            worker.ready = True
-            kind, content = worker.connection.recv()
     except (EOFError, ConnectionError):
         worker.process.join()
         worker.connection.close()
@@ -79,6 +87,9 @@ def _answer(worker: Worker) -> Record | Death:
         return Death(_cause_of_death(worker))
     if kind == "refused":
         raise content
+    if kind == "ready":
+        worker.ready = True
+        return None
     return content
 
 
@@ -111,6 +122,20 @@ def _cause_of_death(worker: Worker) -> str:
         return f"exit code {code}"
     name = signal.Signals(-code).name
     return f"{name}, as when the system runs out of memory" if name == "SIGKILL" else name
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits meanwhile, and processes that are started never hear it: not even while they import, where it would
+    end them with a traceback. Windows has no such mask."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
