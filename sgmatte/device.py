@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sgmatte.errors import UsageError
 
@@ -60,6 +60,20 @@ def fast_in_bf16(device: torch.device | str) -> bool:
     import torch
 
     return torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def pymatting() -> Any:
+    """PyMatting, a library that compiles on import, so only for those who need it.
+
+    Its Numba is held to the threads that torch has: left alone it gives torch as many as there are cores, in the middle
+    of a batch.
+    """
+    import torch
+
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(torch.get_num_threads()))
+    import pymatting
+
+    return pymatting
 
 
 def process_cores() -> int:

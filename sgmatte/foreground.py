@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgmatte.device import pymatting
+
 
 def estimated_foreground(image: Tensor, alpha: Tensor) -> Tensor:
     """Foreground colours F of I = alpha F + (1 - alpha) B, (N, 3, H, W) in [0, 1].
@@ -26,9 +28,7 @@ def estimated_foreground(image: Tensor, alpha: Tensor) -> Tensor:
 
 def foreground_colours(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """`estimated_foreground` for one array: image (H, W, 3) and alpha (H, W) in [0, 1] give float32 (H, W, 3)."""
-    from pymatting import estimate_foreground_ml  # compiles on import: only for those who need it
-
-    return np.clip(estimate_foreground_ml(image.astype(np.float32), alpha.astype(np.float32)), 0, 1)
+    return np.clip(pymatting().estimate_foreground_ml(image.astype(np.float32), alpha.astype(np.float32)), 0, 1)
 
 
 def composite(alpha: Tensor, foreground: Tensor, background: Tensor) -> Tensor:

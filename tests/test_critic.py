@@ -67,7 +67,7 @@ def test_what_is_no_critic_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--critic is 'composite' or a discriminator's file"):
         chosen_critic("nobody", torch.device("cpu"))
     save_file({"a": torch.ones(1)}, tmp_path / "broken.safetensors", metadata={"config": "{no json"})
-    with pytest.raises(WeightError, match=r"broken\.safetensors: its settings cannot be read"):
+    with pytest.raises(WeightError, match=r"broken\.safetensors: its config cannot be read"):
         chosen_critic(str(tmp_path / "broken.safetensors"), torch.device("cpu"))
     for name, config in (("none", {}), ("huge", {"width": 1e6}), ("odd", {"width": 0.25})):
         file = tmp_path / f"{name}.safetensors"

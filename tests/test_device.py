@@ -1,5 +1,9 @@
 """Choosing a device, and saying why."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -32,3 +36,13 @@ def test_process_has_cores():
 def test_numbers_next_to_nothing_are_nothing():
     chosen_device("cpu")
     assert float(torch.tensor(1e-30) * 1e-10) == 0
+
+
+def test_pymatting_leaves_torch_its_threads():
+    code = (
+        "import numpy as np, torch; torch.set_num_threads(1); from sgmatte.foreground import foreground_colours as f;"
+        "f(np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.float32)); print(torch.get_num_threads())"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "1\n"

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgmatte.device import pymatting
 from sgmatte.errors import TrimapError
 from sgmatte.matting.models import MattingModel, check_sizes, pasted
 from sgmatte.trimaps import BACKGROUND, FOREGROUND
@@ -39,13 +40,9 @@ class ClassicalMatting:
 
 def closed_form(device: torch.device) -> MattingModel:
     """Closed-form matting (Levin, Lischinski and Weiss, CVPR 2006); no training, slow."""
-    from pymatting import estimate_alpha_cf  # compiles on import: only for those who need it
-
-    return ClassicalMatting("closed-form", estimate_alpha_cf)
+    return ClassicalMatting("closed-form", pymatting().estimate_alpha_cf)
 
 
 def knn(device: torch.device) -> MattingModel:
     """KNN matting (Chen, Li and Tang, CVPR 2012); no training, slow."""
-    from pymatting import estimate_alpha_knn
-
-    return ClassicalMatting("knn", estimate_alpha_knn)
+    return ClassicalMatting("knn", pymatting().estimate_alpha_knn)

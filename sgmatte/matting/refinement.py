@@ -4,7 +4,7 @@ Where colours vary along lines, as they do across most boundaries, the matting L
 *A Closed Form Solution to Natural Image Matting*, CVPR 2006) tells alpha to a hundredth, once it knows on which side
 things are; networks know the sides, and are a few hundredths off everywhere. So alpha minimises
 
-    a' L a + PRIOR * |a - network's a|^2
+    a' L a + prior * |a - network's a|^2
 
 over the unknown region (Shen et al., *Deep Automatic Portrait Matting*, ECCV 2016, end a network in such a layer).
 """
@@ -13,14 +13,19 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.ndimage import uniform_filter
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import cg
 from torch import Tensor
 
+from sgmatte.device import pymatting
 from sgmatte.matting.tiles import boxes
 from sgmatte.trimaps import UNKNOWN
 
 PRIOR = 0.01  # what the network's word weighs; the diagonal of L is about 8
+PRIOR_FLAT = 10.0  # and more where the photo is flat
+FLAT = 1e-3  # variance of colours, of the three channels together, below which it is
+FLAT_REACH = 17  # pixels a side of the window in which that is asked
 STEPS = 60  # of conjugate gradients: how far colours are followed, some hundred pixels
 TILE = 512  # pixels a side of what the Laplacian is built of at once: PyMatting takes 400 bytes a pixel
 REACH = 2  # windows of 3x3 join pixels that are so far apart
@@ -48,17 +53,25 @@ def refined(alpha: Tensor, image: Tensor, trimap: Tensor) -> Tensor:
 def _solution(image: np.ndarray, unknown: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Alpha of the unknown pixels, in the order of their rows."""
     laplacian, pull = _system(image, unknown, alpha)
-    system = laplacian + PRIOR * diags(np.ones(len(pull)))
-    start = alpha[unknown]
+    prior, start = _trust(image)[unknown], alpha[unknown]
+    system = laplacian + diags(prior)
     preconditioner = diags(1 / system.diagonal())
-    answer, _ = cg(system, pull + PRIOR * start, x0=start, rtol=1e-6, maxiter=STEPS, M=preconditioner)
+    answer, _ = cg(system, pull + prior * start, x0=start, rtol=1e-6, maxiter=STEPS, M=preconditioner)
     return answer
+
+
+def _trust(image: np.ndarray) -> np.ndarray:
+    """What the network's word weighs at each pixel, (H, W): more where the photo is so flat that its colours tell
+    nothing but the blocks of its JPEG.
+    """
+    size = (FLAT_REACH, FLAT_REACH, 1)
+    variance = (uniform_filter(image**2, size) - uniform_filter(image, size) ** 2).sum(2).clip(0)
+    return PRIOR + PRIOR_FLAT * (FLAT / (variance + FLAT)) ** 2
 
 
 def _system(image: np.ndarray, unknown: np.ndarray, alpha: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
     """The Laplacian among U unknown pixels, (U, U), and what the certain ones around them pull at each, (U,)."""
-    from pymatting.laplacian.cf_laplacian import cf_laplacian  # compiles on import: only for those who need it
-
+    cf_laplacian = pymatting().cf_laplacian
     height, width = unknown.shape
     count = int(unknown.sum())
     numbers = np.full(unknown.shape, -1, np.int32)

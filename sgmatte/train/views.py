@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
+from sgmatte.device import pymatting
 from sgmatte.errors import DataError
 from sgmatte.train.data import PortraitFolder, Sample, read_grey, read_rgb
 from sgmatte.train.loop import Observe
@@ -159,11 +160,9 @@ def _on_background(
     image: np.ndarray, alpha: np.ndarray, background: Image.Image, rng: np.random.Generator
 ) -> np.ndarray:
     """Composite of the person, in foreground colours, over a random part of `background`; uint8 (H, W, 3)."""
-    from pymatting import estimate_foreground_ml
-
     height, width = alpha.shape
     opacity = alpha[..., None].astype(np.float32) / 255
-    foreground = estimate_foreground_ml(image.astype(np.float64) / 255, opacity[..., 0].astype(np.float64))
+    foreground = pymatting().estimate_foreground_ml(image.astype(np.float64) / 255, opacity[..., 0].astype(np.float64))
     share = rng.uniform(0.5, 1.0) * min(background.width / width, background.height / height)
     left = rng.uniform(0, background.width - share * width)
     top = rng.uniform(0, background.height - share * height)
