@@ -44,6 +44,7 @@ def test_where_colours_say_nothing_the_network_is_believed(problem):
 
 def test_without_a_prior_it_is_closed_form_matting(problem, monkeypatch):
     monkeypatch.setattr(refinement, "PRIOR", 0.0)
+    monkeypatch.setattr(refinement, "PRIOR_FLAT", 0.0)
     monkeypatch.setattr(refinement, "STEPS", 2000)
     image, trimap, _ = problem
     start = torch.where(trimap == UNKNOWN, 0.5, trimap / 2)

@@ -19,6 +19,7 @@ from sgmatte.nn.stylegan2 import FAST_FROM, GAIN, SLOPE, EqualLinear, Filter, ch
 from sgmatte.ops import bias_act
 
 GROUP = 4  # samples whose standard deviation is taken together
+RGB = 3  # channels of a picture
 
 
 class EqualConv(nn.Module):
@@ -99,5 +100,7 @@ class Discriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = image.contiguous(memory_format=torch.channels_last)
         for block in self.convs:
-            x = block(x.bfloat16() if self.fast and x.shape[-1] >= FAST_FROM else x.float())
+            # From three channels in bfloat16, oneDNN divides by zero in the second derivative of some batches.
+            fast = self.fast and x.shape[-1] >= FAST_FROM and x.shape[1] > RGB
+            x = block(x.bfloat16() if fast else x.float())
         return self.final_linear(self.final_conv(with_deviation(x.float())).flatten(1))
