@@ -1,8 +1,13 @@
 """What several test modules stand on."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
+
+if "OMP_NUM_THREADS" in os.environ:  # tests that import PyMatting themselves must leave torch its threads too
+    os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
 
 def disc_alpha(height, width, radius, softness=6.0):

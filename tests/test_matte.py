@@ -15,6 +15,7 @@ from sgmatte.errors import DataError, TrimapError, UsageError, WeightError
 from sgmatte.foreground import composite
 from sgmatte.matting import matting_model, matting_models, pasted
 from sgmatte.matting import models as registry
+from sgmatte.matting.classical import ClassicalMatting
 from sgmatte.matting.networks import NetworkMatting, reflected
 from sgmatte.nn.alphagan import AlphaGAN
 from sgmatte.nn.gca import GCA, STRIDE
@@ -252,3 +253,10 @@ def test_a_file_of_something_else_is_no_model(tmp_path, config):
         matting_model(str(file))
     with pytest.raises(WeightError, match=r"none\.safetensors"):
         matting_model(str(tmp_path / "none.safetensors"))
+
+
+def test_classical_matting_leaves_stdout_to_results(capsys):
+    model = ClassicalMatting("loud", lambda image, trimap: print("WARNING") or trimap)
+    trimap = torch.tensor([[[[0, 1, 2]]]])
+    assert torch.equal(model(torch.rand(1, 3, 1, 3), trimap), trimap / 2)
+    assert capsys.readouterr() == ("", "WARNING\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 
 import numpy as np
 import torch
@@ -34,7 +36,9 @@ class ClassicalMatting:
                     f"{self.name} matting needs some certain background and some certain foreground in the trimap; "
                     "correct it and give it with --trimap, or use --model gca"
                 )
-            alphas.append(torch.from_numpy(self.estimate(one.permute(1, 2, 0).numpy(), regions.numpy() / 2)))
+            with redirect_stdout(sys.stderr):  # where PyMatting's warnings belong: stdout is for results
+                alpha = self.estimate(one.permute(1, 2, 0).numpy(), regions.numpy() / 2)
+            alphas.append(torch.from_numpy(alpha))
         return pasted(torch.stack(alphas).unsqueeze(1).to(image).clamp(0, 1), trimap)
 
 

@@ -19,6 +19,8 @@ their docstring is what `--model list` shows."""
 OWN = {
     "gca": "networks:gca",
     "gca-plain": "networks:gca_plain",
+    "alphagan": "networks:alphagan",
+    "alphagan-plain": "networks:alphagan_plain",
     "gca-dist": "networks:gca_dist",
     "alphagan-public": "networks:alphagan_public",
     "closed-form": "classical:closed_form",
