@@ -10,6 +10,7 @@ import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sgmatte.batch.attempts import Work, record_of
@@ -82,10 +83,15 @@ class Ray(Team[Worker]):
         try:
             if os.environ.get("RAY_ADDRESS"):
                 self.ray.init(**quiet)
-            else:
-                cores = max(count, process_cores())  # more workers than cores are the user's wish
-                self.ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
-        except (ConnectionError, RuntimeError, OSError) as error:
+                return
+            cores = max(count, process_cores())  # more workers than cores are the user's wish
+            local = partial(self.ray.init, address="local", num_cpus=cores, include_dashboard=False, **quiet)
+            try:
+                local()
+            except Exception:  # Ray gives a start 30 s, which a busy machine may need, and raises no class of its own
+                self.ray.shutdown()
+                local()
+        except Exception as error:
             raise SgmatteError(f"Ray does not start, or is not there: {error}") from error
 
     def hired(self) -> Worker:
