@@ -37,7 +37,7 @@ def chosen_device(choice: str = "auto") -> Device:
     """
     import torch
 
-    # Attention leaves numbers too small for float32's full precision, which cost Intel's CPUs a hundred times the time.
+    # Attention leaves numbers too small for float32's full precision, which cost Intel's CPUs many times the time.
     # Threads that torch starts later do as this one does.
     torch.set_flush_denormal(True)
     if choice not in CHOICES:
