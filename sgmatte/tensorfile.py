@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LARGEST = 1 << 30  # bytes of a file
 LARGEST_HEADER = 4 << 20  # bytes of names, shapes and metadata
+WIDEST = 4.0  # times the published channels; no network here is wider
 MOST_VALUES = 1 << 28  # in all tensors of a file, whatever their storage; the largest known network has a quarter
 DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 
@@ -80,3 +81,16 @@ def _opened(file: Path, most: int, error: type[SgmatteError]) -> Iterator[Any]:
         raise error(f"{file}: {problem.strerror or 'cannot be read'}") from problem
     except Exception as problem:  # SafetensorError, and whatever torch says to a type or a shape
         raise error(f"{file}: not a readable safetensors file ({printable(str(problem))})") from problem
+
+
+def stored_width(file: Path, kind: str) -> float:
+    """The scale of a network's channels that its file holds.
+
+    Raises:
+        WeightError: as `stored_json`, or there is none, or one that asks for more memory than any network has, which
+            must be known before tensors can be compared. `kind` says what the file should have been.
+    """
+    width = stored_json(file, "config").get("width")
+    if not isinstance(width, float | int) or not 0 < width <= WIDEST:
+        raise WeightError(f"{file}: not {kind}")
+    return width

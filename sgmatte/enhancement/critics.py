@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from sgmatte import zoo
-from sgmatte.errors import UsageError, WeightError
+from sgmatte.errors import UsageError
 from sgmatte.nn.alphagan import PatchDiscriminator
 from sgmatte.nn.critic import critic_model
+from sgmatte.tensorfile import stored_width
 
 Judge = Callable[[Tensor, Tensor], Tensor]
 """Composite (1, 3, H, W) in [0, 1] and trimap (1, 1, H, W) -> logits (1, 1, h, w), positive where it looks right."""
 
 OWN = "composite"
-WIDEST = 4.0  # a file is asked for its width before its tensors can be compared, and must not ask for much memory
 
 
 def chosen_critic(choice: str, device: torch.device) -> Judge:
@@ -34,9 +34,7 @@ def chosen_critic(choice: str, device: torch.device) -> Judge:
     file = Path(choice)
     if not file.is_file():
         raise UsageError(f"--critic is '{OWN}' or a discriminator's file from `sgmatte train alphagan`, not '{choice}'")
-    state, width = zoo.state(file), zoo.stored_config(file).get("width")
-    if not isinstance(width, float | int) or not 0 < width <= WIDEST:
-        raise WeightError(f"{file}: not a discriminator that `sgmatte train alphagan` wrote")
+    state, width = zoo.state(file), stored_width(file, "a discriminator that `sgmatte train alphagan` wrote")
     discriminator = PatchDiscriminator(width)
     zoo.check_fit(f"{file} does not fit {PatchDiscriminator.__name__}", state, discriminator.state_dict())
     discriminator.load_state_dict(state)

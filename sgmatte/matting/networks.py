@@ -18,9 +18,8 @@ from sgmatte.matting.tiles import tiled_alpha
 from sgmatte.matting.windows import Alpha, windowed_alpha
 from sgmatte.nn import alphagan as alphagan_network
 from sgmatte.nn import gca as gca_network
+from sgmatte.tensorfile import stored_width
 
-WIDEST = 4.0  # a file is asked for its width before its tensors can be compared, and must not ask for much memory
-DILATED = ("every", "first")
 MARGIN = 32  # reflected pixels around the photo, as the authors of GCA test
 
 
@@ -67,7 +66,7 @@ def gca(device: torch.device) -> MattingModel:
 
 def gca_plain(device: torch.device) -> MattingModel:
     """The same network, its answer as it is."""
-    return _gca("gca-plain", "gca.portrait", device)
+    return _gca("gca", "gca.portrait", device).plain()
 
 
 def gca_dist(device: torch.device) -> MattingModel:
@@ -82,7 +81,7 @@ def alphagan(device: torch.device) -> MattingModel:
 
 def alphagan_plain(device: torch.device) -> MattingModel:
     """The same network, its answer as it is."""
-    return _alphagan("alphagan-plain", "alphagan.portrait", device)
+    return _alphagan("alphagan", "alphagan.portrait", device).plain()
 
 
 def alphagan_public(device: torch.device) -> MattingModel:
@@ -96,26 +95,25 @@ def trained(file: Path, device: torch.device) -> MattingModel:
     Raises:
         WeightError: the file holds no weights of such a network.
     """
-    state, config = zoo.state(file), zoo.stored_config(file)
-    kind: type[nn.Module] = alphagan_network.AlphaGAN if "dilated" in config else gca_network.GCA
-    width = config.get("width")
-    if not isinstance(width, float | int) or not 0 < width <= WIDEST or config.get("dilated", "every") not in DILATED:
-        raise WeightError(f"{file}: not a network that `sgmatte train gca` or `sgmatte train alphagan` wrote")
-    network = kind(**{key: config[key] for key in ("width", "dilated") if key in config})
-    zoo.check_fit(f"{file} does not fit {kind.__name__}", state, network.state_dict())
+    state, known = zoo.state(file), "a network that `sgmatte train gca` or `sgmatte train alphagan` wrote"
+    width, dilated = stored_width(file, known), zoo.stored_config(file).get("dilated")
+    if dilated not in (None, "every", "first"):
+        raise WeightError(f"{file}: not {known}")
+    network = alphagan_network.AlphaGAN(width, dilated) if dilated else gca_network.GCA(width)
+    zoo.check_fit(f"{file} does not fit {type(network).__name__}", state, network.state_dict())
     network.load_state_dict(state)
     return _model(file.stem, _ready(network, device), refine=True)
 
 
-def _gca(name: str, weight: str, device: torch.device, refine: bool = False) -> MattingModel:
+def _gca(name: str, weight: str, device: torch.device, refine: bool = False) -> NetworkMatting:
     return _model(name, _loaded(gca_network.GCA(**zoo.config(weight)), weight, device), refine)
 
 
-def _alphagan(name: str, weight: str, device: torch.device, refine: bool = False) -> MattingModel:
+def _alphagan(name: str, weight: str, device: torch.device, refine: bool = False) -> NetworkMatting:
     return _model(name, _loaded(alphagan_network.AlphaGAN(**zoo.config(weight)), weight, device), refine)
 
 
-def _model(name: str, network: nn.Module, refine: bool) -> MattingModel:
+def _model(name: str, network: nn.Module, refine: bool) -> NetworkMatting:
     """`network` on photos of any size, in bfloat16 where that is fast."""
 
     def answer(image: Tensor, trimap: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ STEPS = 60  # of conjugate gradients: how far colours are followed, some hundred
 TILE = 512  # pixels a side of what the Laplacian is built of at once: PyMatting takes 400 bytes a pixel
 REACH = 2  # windows of 3x3 join pixels that are so far apart
 NEIGHBOURS = (2 * REACH + 1) ** 2
+HALO = REACH + FLAT_REACH // 2
 
 
 def refined(alpha: Tensor, image: Tensor, trimap: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ def refined(alpha: Tensor, image: Tensor, trimap: Tensor) -> Tensor:
     for k, (matte, photo, regions) in enumerate(zip(alpha[:, 0], image, trimap[:, 0], strict=True)):
         unknown = (regions == UNKNOWN).cpu().numpy()
         if unknown.any():
-            pixels = photo.permute(1, 2, 0).double().cpu().numpy()
+            pixels = photo.permute(1, 2, 0).cpu().numpy()
             answer = _solution(pixels, unknown, matte.double().cpu().numpy())
             found[k, 0][regions == UNKNOWN] = torch.from_numpy(answer).to(alpha)
     return found.clamp_(0, 1)
@@ -52,8 +53,8 @@ def refined(alpha: Tensor, image: Tensor, trimap: Tensor) -> Tensor:
 
 def _solution(image: np.ndarray, unknown: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Alpha of the unknown pixels, in the order of their rows."""
-    laplacian, pull = _system(image, unknown, alpha)
-    prior, start = _trust(image)[unknown], alpha[unknown]
+    laplacian, pull, prior = _system(image, unknown, alpha)
+    start = alpha[unknown]
     system = laplacian + diags(prior)
     preconditioner = diags(1 / system.diagonal())
     answer, _ = cg(system, pull + prior * start, x0=start, rtol=1e-6, maxiter=STEPS, M=preconditioner)
@@ -69,8 +70,10 @@ def _trust(image: np.ndarray) -> np.ndarray:
     return PRIOR + PRIOR_FLAT * (FLAT / (variance + FLAT)) ** 2
 
 
-def _system(image: np.ndarray, unknown: np.ndarray, alpha: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
-    """The Laplacian among U unknown pixels, (U, U), and what the certain ones around them pull at each, (U,)."""
+def _system(image: np.ndarray, unknown: np.ndarray, alpha: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
+    """The Laplacian among U unknown pixels, (U, U), what the certain ones around them pull at each, (U,), and what the
+    network's word weighs there, (U,).
+    """
     cf_laplacian = pymatting().cf_laplacian
     height, width = unknown.shape
     count = int(unknown.sum())
@@ -78,21 +81,23 @@ def _system(image: np.ndarray, unknown: np.ndarray, alpha: np.ndarray) -> tuple[
     numbers[unknown] = np.arange(count, dtype=np.int32)
     values = np.empty((count, NEIGHBOURS))
     columns = np.empty((count, NEIGHBOURS), np.int32)
-    pull = np.empty(count)
+    pull, prior = np.empty(count), np.empty(count)
     for inner in boxes(height, width, TILE):
-        outer = inner.widened(REACH, height, width)
+        outer = inner.widened(HALO, height, width)
         here = outer.part(unknown) & outer.mask(inner)
         if not here.any():
             continue
-        near = cf_laplacian(np.ascontiguousarray(outer.part(image)), is_known=~outer.part(unknown))
+        pixels = np.ascontiguousarray(outer.part(image), np.float64)
+        near = cf_laplacian(pixels, is_known=~outer.part(unknown))
         rows = np.flatnonzero(here)
         weights = near.data.reshape(-1, NEIGHBOURS)[rows]
         neighbours = near.indices.reshape(-1, NEIGHBOURS)[rows]
         others = outer.part(numbers).ravel()[neighbours]
         number = outer.part(numbers).ravel()[rows]
+        prior[number] = _trust(pixels)[here]
         values[number] = np.where(others < 0, 0, weights)
         columns[number] = np.maximum(others, 0)
         certain = np.where(others < 0, weights, 0)
         pull[number] = -(certain * outer.part(alpha).ravel()[neighbours]).sum(1)
     ends = np.arange(count + 1, dtype=np.int64) * NEIGHBOURS
-    return csr_matrix((values.ravel(), columns.ravel(), ends), (count, count)), pull
+    return csr_matrix((values.ravel(), columns.ravel(), ends), (count, count)), pull, prior
