@@ -45,6 +45,9 @@ def test_the_bundled_network_on_tiles(portrait, monkeypatch):
     monkeypatch.setattr(tiles, "TILE", 64)
     with torch.no_grad():
         assert (model(image, trimap) - exact).abs().max() < 1 / 255 / 10
+        smaller = model.in_tiles(96)  # what is left when memory is short
+        assert (smaller(image, trimap) - exact).abs().max() < 1 / 255 / 10
+    assert matting_model("alphagan").in_tiles(96) is None
     monkeypatch.setattr(networks, "fast_in_bf16", lambda device: True)
     with torch.no_grad():
         assert (model(image, trimap) - exact).abs().mean() < 1 / 255 / 4

@@ -56,7 +56,7 @@ class NetworkMatting:
 
     def plain(self) -> NetworkMatting:
         """The same network, its answer as it is."""
-        return NetworkMatting(f"{self.name}-plain", self.network, self.stride)
+        return NetworkMatting(f"{self.name}-plain", self.network, self.stride, tiled=self._tiled)
 
 
 def gca(device: torch.device) -> MattingModel:
@@ -119,16 +119,20 @@ def _model(name: str, network: nn.Module, refine: bool) -> NetworkMatting:
     def answer(image: Tensor, trimap: Tensor) -> Tensor:
         return network(image.contiguous(memory_format=torch.channels_last), trimap)
 
-    def alpha(image: Tensor, trimap: Tensor) -> Tensor:
-        if torch.is_grad_enabled():  # needs the whole network's memory; what wants it works on small pictures
-            return answer(image, trimap)
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
-            if isinstance(network, gca_network.GCA):
-                return tiled_alpha(network, image, trimap)
-            return windowed_alpha(answer, image, trimap)
+    def tiled(side: int | None) -> Alpha:
+        def alpha(image: Tensor, trimap: Tensor) -> Tensor:
+            if torch.is_grad_enabled():  # needs the whole network's memory; what wants it works on small pictures
+                return answer(image, trimap)
+            with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
+                if isinstance(network, gca_network.GCA):
+                    return tiled_alpha(network, image, trimap, side)
+                return windowed_alpha(answer, image, trimap)
 
-    stride = gca_network.STRIDE if isinstance(network, gca_network.GCA) else alphagan_network.STRIDE
-    return NetworkMatting(name, alpha, stride, refine)
+        return alpha
+
+    if isinstance(network, gca_network.GCA):
+        return NetworkMatting(name, tiled(None), gca_network.STRIDE, refine, tiled)
+    return NetworkMatting(name, tiled(None), alphagan_network.STRIDE, refine)
 
 
 def _loaded(network: nn.Module, weight: str, device: torch.device) -> nn.Module:
