@@ -17,14 +17,13 @@ from typing import Concatenate, Literal, ParamSpec, TypeVar
 from sgmatte import pipeline, zoo
 from sgmatte.arrays import Composite, Enhanced, Matte, StrPath, Trimap
 from sgmatte.device import chosen_device
-from sgmatte.enhancement.losses import LossWeights
-from sgmatte.enhancement.optimise import Optimisation
 from sgmatte.errors import UsageError
-from sgmatte.generator import GENERATORS, chosen_generator
-from sgmatte.photo import MAX_PIXELS
+from sgmatte.generators import GENERATORS, chosen_generator
+from sgmatte.hostile import MAX_PIXELS
 from sgmatte.pictures import Picture, cutout_of, photo_of, trimap_of
-from sgmatte.pipeline import Networks, Observe, Settings, silent
+from sgmatte.pipeline import Networks, Observe, silent
 from sgmatte.scenery import background_of, in_front
+from sgmatte.settings import LossWeights, Optimisation, Settings
 
 __all__ = ["Composite", "Enhanced", "Matte", "Session", "Trimap", "composite", "enhance", "matte", "trimap"]
 

@@ -24,27 +24,29 @@ class Device:
 
     @property
     def torch(self) -> torch.device:
+        """torch's device. The first to ask for it in a process sets torch up there, so ask before computing."""
         import torch
 
+        # Attention leaves numbers too small for float32's full precision, which cost Intel's CPUs many times the time.
+        # Threads that torch starts later do as this one does.
+        torch.set_flush_denormal(True)
         return torch.device(self.name)
 
 
 def chosen_device(choice: str = "auto") -> Device:
-    """The device for `--device`.
+    """The device for `--device`; torch is imported where it is needed to tell.
 
     Raises:
         UsageError: `choice` is unknown, or names a device that this machine or this build of torch lacks.
     """
-    import torch
-
-    # Attention leaves numbers too small for float32's full precision, which cost Intel's CPUs many times the time.
-    # Threads that torch starts later do as this one does.
-    torch.set_flush_denormal(True)
     if choice not in CHOICES:
         raise UsageError(f"unknown device '{choice}'; choose one of {', '.join(CHOICES)}")
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if choice == "cpu":
         return Device("cpu", "asked for")
+
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if choice == "auto":
         for name, present in available.items():
             if present:

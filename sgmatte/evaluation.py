@@ -16,8 +16,9 @@ from torch import Tensor
 from sgmatte import metrics
 from sgmatte.errors import DataError, UsageError
 from sgmatte.forms import READ_SUFFIXES
+from sgmatte.hostile import MAX_PIXELS
 from sgmatte.masks import read_alpha, read_trimap
-from sgmatte.photo import MAX_PIXELS, read_photo
+from sgmatte.photo import read_photo
 from sgmatte.preview import contact_sheet
 from sgmatte.trimaps import UNKNOWN
 

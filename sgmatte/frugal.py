@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgmatte.matting import MattingModel, pasted
+from sgmatte.matting.models import MattingModel, pasted
 from sgmatte.memory import first_that_fits
 from sgmatte.trimaps import Confidence, TrimapNetwork
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -11,12 +10,9 @@ from torch import Tensor, nn
 
 from sgmatte import zoo
 from sgmatte.device import fast_in_bf16
-from sgmatte.errors import UsageError
+from sgmatte.generators import GENERATORS, HEADS, WEIGHT, chosen_generator
 from sgmatte.nn import mobilestylegan, stylegan2
 from sgmatte.nn.openvino_ir import read_graph
-
-WEIGHT = "mobilestylegan.ffhq-1024"
-HEADS = {256: "mobilestylegan-head.256", 512: "mobilestylegan-head.512"}
 
 
 class Generator(Protocol):
@@ -181,52 +177,6 @@ def load_stylegan2(weight: str, device: torch.device | str, exact: bool) -> Styl
     return StyleGAN2Generator(network.to(device).requires_grad_(False), weight)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What `--generator` can mean.
-
-    Attributes:
-        weight: the one it cannot do without.
-        sizes: pixels a side of the pictures that it draws.
-        load: makes it, from one of these sizes, a device, and whether to stay with float32.
-    """
-
-    weight: str
-    sizes: tuple[int, ...]
-    load: Callable[[int, torch.device | str, bool], Generator]
-
-
-PORTRAIT = "stylegan2-portrait.256"  # bundled
-
-GENERATORS = {  # the best first; where none of a size is present, the last of them can be fetched
-    "stylegan2-ffhq-1024": Choice(
-        "stylegan2-ffhq.1024", (1024,), lambda size, *rest: load_stylegan2("stylegan2-ffhq.1024", *rest)
-    ),
-    "mobilestylegan": Choice(WEIGHT, (256, 512, 1024), load_mobilestylegan),
-    "stylegan2-portrait-256": Choice(PORTRAIT, (256,), lambda size, *rest: load_stylegan2(PORTRAIT, *rest)),
-}
-
-
-def chosen_generator(name: str = "auto", size: int | None = None) -> tuple[str, int]:
-    """Name and size of the generator for `--generator` and `--size`; "auto" is the best one present for the size.
-
-    Without a size it is 256, or what a generator named draws.
-
-    Raises:
-        UsageError: no such generator, or none of this size.
-    """
-    if name not in ("auto", *GENERATORS):
-        raise UsageError(f"there is no generator '{name}'; choose auto or one of {', '.join(GENERATORS)}")
-    considered = GENERATORS if name == "auto" else {name: GENERATORS[name]}
-    sizes = sorted({side for choice in considered.values() for side in choice.sizes})
-    size = size or sizes[0]
-    fitting = [found for found, choice in considered.items() if size in choice.sizes]
-    if not fitting:
-        which = "generator" if name == "auto" else name
-        raise UsageError(f"there is no {which} of size {size}; choose one of {', '.join(map(str, sizes))}")
-    return next((found for found in fitting if zoo.present(GENERATORS[found].weight)), fitting[-1]), size
-
-
 def load_generator(
     size: int | None = 256, device: torch.device | str = "cpu", exact: bool = False, name: str = "auto"
 ) -> Generator:
@@ -239,12 +189,7 @@ def load_generator(
         WeightError: its weights are missing or damaged.
     """
     found, side = chosen_generator(name, size)
-    return GENERATORS[found].load(side, device, exact)
-
-
-def weight_hashes(name: str, size: int) -> dict[str, str]:
-    """sha256 of each weight file that the generator `name` draws pictures of `size` with, by the file's name."""
-    weights = [GENERATORS[name].weight]
-    if name == "mobilestylegan" and size in HEADS:
-        weights.append(HEADS[size])
-    return {file.name: file.sha256 for weight in weights for file in zoo.record(weight).files}
+    weight = GENERATORS[found].weight
+    if weight == WEIGHT:
+        return load_mobilestylegan(side, device, exact)
+    return load_stylegan2(weight, device, exact)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from sgmatte.errors import SgmatteError
 
+MAX_PIXELS = 100_000_000  # of a photo, unless the user says otherwise
+
 
 def file_size(path: Path, most: int, error: type[SgmatteError]) -> int:
     """Bytes of a regular file, known before any of them is read.

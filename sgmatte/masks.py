@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from sgmatte.errors import PhotoError, TrimapError
+from sgmatte.hostile import MAX_PIXELS
 from sgmatte.photo import rgb_pixels
-from sgmatte.readers import MAX_PIXELS, Raster, decoded
+from sgmatte.readers import Raster, decoded
 from sgmatte.trimaps import band_trimap
 from sgmatte.writers import write_image
 

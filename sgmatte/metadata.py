@@ -17,7 +17,8 @@ from typing import Any
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
 from sgmatte.forms import Form
-from sgmatte.readers import MAX_PIXELS, opened_image, srgb_profile
+from sgmatte.hostile import MAX_PIXELS
+from sgmatte.readers import opened_image, srgb_profile
 
 Base, IFD = ExifTags.Base, ExifTags.IFD
 DESCRIPTION = (  # of the picture and those who made it; the other tags of a TIFF's first directory say how it is stored

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sgmatte.files import write_json as write_json
 from sgmatte.files import write_text as write_text
-from sgmatte.readers import MAX_PIXELS as MAX_PIXELS
+from sgmatte.hostile import MAX_PIXELS
 from sgmatte.readers import Raster, decoded
 
 BAND = 256  # rows that are worked on at once where whole photos would need much memory

@@ -18,9 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from sgmatte.errors import PhotoError, TrimapError
+from sgmatte.hostile import MAX_PIXELS
 from sgmatte.masks import classes_of_levels, cutout_of_raster, levels_of_raster, read_cutout, read_trimap
 from sgmatte.photo import Photo, photo_of_raster, read_photo
-from sgmatte.readers import MAX_PIXELS, Raster, check_size, raster_of
+from sgmatte.readers import Raster, check_size, raster_of
 
 Picture: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 

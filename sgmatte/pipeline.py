@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,19 +15,20 @@ from torch import Tensor
 
 from sgmatte.device import Device
 from sgmatte.enhancement.critics import Judge, chosen_critic
-from sgmatte.enhancement.losses import LossWeights
-from sgmatte.enhancement.optimise import Optimisation, enhanced, working_scene
+from sgmatte.enhancement.optimise import enhanced, working_scene
 from sgmatte.face import Quad, chosen_face, crop_of, detected_faces, ffhq_quad
 from sgmatte.frugal import frugal_alpha, frugal_trimap
-from sgmatte.generator import Generator, chosen_generator, load_generator, weight_hashes
+from sgmatte.generator import Generator, load_generator
+from sgmatte.generators import chosen_generator, weight_hashes
 from sgmatte.inversion import Inversion, inversion_at, inverted
 from sgmatte.latents import Latents, Origin, checked_latents, latent_file
 from sgmatte.masks import read_trimap
-from sgmatte.matting import MattingModel, matting_model
+from sgmatte.matting.models import MattingModel, matting_model
 from sgmatte.nn.encoder import Encoder, encoder_model
 from sgmatte.nn.perceptual import PerceptualDistance, perceptual_distance
-from sgmatte.photo import MAX_PIXELS, Photo, read_photo
+from sgmatte.photo import Photo, read_photo
 from sgmatte.results import Clock, Enhanced, Matte, enhancement_report
+from sgmatte.settings import Settings
 from sgmatte.trimaps import Confidence, TrimapNetwork, confidence, trimap_model
 
 Observe = Callable[[str, int, int], None]
@@ -38,26 +39,6 @@ Network = TypeVar("Network")
 
 def silent(stage: str, done: int, total: int) -> None:
     """An observer for those who do not watch."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a user chooses for `enhance`; the defaults suit a CPU."""
-
-    generator: str = "auto"  # a name of sgmatte.generator.GENERATORS, or the best one present
-    size: int = 256  # pixels of the generator's picture
-    model: str = "gca"
-    landmarks: str = "auto"
-    face: int = 0  # 0 is the largest
-    latents: Path | None = None  # a latent file, or a folder of them, in place of the inversion
-    whole: bool = False  # invert the whole photo, as the paper does, instead of an aligned face crop
-    perceptual: str = "auto"
-    critic: str = "composite"  # of the adversarial loss, or the file of an AlphaGAN's discriminator
-    backgrounds: Path | None = None  # photos for the composites of the adversarial loss; without them they are made up
-    optimisation: Optimisation = field(default_factory=Optimisation)
-    weights: LossWeights = field(default_factory=LossWeights)
-    seed: int = 0
-    max_pixels: int = MAX_PIXELS
 
 
 class Networks:

@@ -21,9 +21,8 @@ from PIL import Image, ImageCms, UnidentifiedImageError, features
 from sgmatte.containers import check_claims, check_opened
 from sgmatte.deep import DeepProfileError, deep_in_srgb, deep_pixels
 from sgmatte.errors import PhotoError
-from sgmatte.hostile import file_size, printable
+from sgmatte.hostile import MAX_PIXELS, file_size, printable
 
-MAX_PIXELS = 100_000_000
 LARGEST_METADATA = 64 << 20  # bytes
 LARGEST_PROFILE = 8 << 20  # bytes of a colour profile; those of printers have two or three million
 # Pillow reads more, but some of its other readers start programs (EPS) or are seldom attacked by anyone's tests.

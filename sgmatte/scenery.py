@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sgmatte.errors import PhotoError, UsageError
 from sgmatte.foreground import composite
-from sgmatte.photo import MAX_PIXELS, Photo, read_photo
+from sgmatte.hostile import MAX_PIXELS
+from sgmatte.photo import Photo, read_photo
 
 BLUR = "blur"
 LEAST = 1e-4  # of the surroundings' weight; under it a pixel is deep inside the person, who hides it

@@ -1,6 +1,7 @@
 """Choosing a device, and saying why."""
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -33,8 +34,11 @@ def test_process_has_cores():
     assert process_cores() >= 1
 
 
-def test_numbers_next_to_nothing_are_nothing():
-    chosen_device("cpu")
+def test_numbers_next_to_nothing_are_nothing_wherever_a_device_is_used():
+    torch.set_flush_denormal(False)
+    device = pickle.loads(pickle.dumps(chosen_device("cpu")))  # as it comes to the processes of a batch
+    assert float(torch.tensor(1e-30) * 1e-10) > 0
+    assert device.torch.type == "cpu"
     assert float(torch.tensor(1e-30) * 1e-10) == 0
 
 

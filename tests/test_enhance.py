@@ -10,19 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgmatte.enhancement.losses import LossWeights, pixel_distance, trimap_entropy
-from sgmatte.enhancement.optimise import (
-    SURROUNDINGS,
-    WORKING_PIXELS,
-    Optimisation,
-    Scene,
-    enhanced,
-    learning_rate,
-    working_scene,
-)
+from sgmatte.enhancement.losses import pixel_distance, trimap_entropy
+from sgmatte.enhancement.optimise import SURROUNDINGS, WORKING_PIXELS, Scene, enhanced, learning_rate, working_scene
 from sgmatte.errors import UsageError
 from sgmatte.face import Quad, crop_of
 from sgmatte.nn.perceptual import PerceptualDistance
+from sgmatte.settings import LossWeights, Optimisation
 
 SIZE = 32
 QUAD = Quad((10.0, 8.0), (32.0, 0.0), (0.0, 32.0))

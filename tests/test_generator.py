@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from sgmatte import zoo
 from sgmatte.errors import UsageError, WeightError
-from sgmatte.generator import HEADS, WEIGHT, MobileGenerator, chosen_generator, load_generator
+from sgmatte.generator import MobileGenerator, load_generator
+from sgmatte.generators import HEADS, WEIGHT, chosen_generator
 from sgmatte.nn.mobilestylegan import Config, Mapping, ShortHead, Synthesis
 from sgmatte.train import head as training
 from sgmatte.train.head import Pictures, mixed_w_plus, trained_head, write_pictures

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgmatte import generator as generators
-from sgmatte import importers, zoo
+from sgmatte import generators, importers, zoo
 from sgmatte import manifest as manifest_of_weights
 from sgmatte.cli import options
 from sgmatte.cli.app import main
 from sgmatte.errors import UsageError, WeightError
-from sgmatte.generator import GENERATORS, Choice, chosen_generator, load_generator, load_stylegan2
+from sgmatte.generator import load_generator, load_stylegan2
+from sgmatte.generators import GENERATORS, Choice, chosen_generator
 from sgmatte.nn.stylegan2 import Generator
 from sgmatte.nn.stylegan2_discriminator import Discriminator
 
@@ -278,9 +278,9 @@ def test_the_best_generator_present_is_chosen(monkeypatch: pytest.MonkeyPatch) -
     present: set[str] = set()
     monkeypatch.setattr(zoo, "present", lambda name: name in present)
     table = {
-        "best": Choice("best.1", (1024,), load_stylegan2),  # type: ignore[arg-type]
-        "good": Choice("good.1", (256, 1024), load_stylegan2),  # type: ignore[arg-type]
-        "last": Choice("last.1", (256, 512), load_stylegan2),  # type: ignore[arg-type]
+        "best": Choice("best.1", (1024,)),
+        "good": Choice("good.1", (256, 1024)),
+        "last": Choice("last.1", (256, 512)),
     }
     monkeypatch.setattr(generators, "GENERATORS", table)
     assert chosen_generator() == ("last", 256)
@@ -302,8 +302,7 @@ def test_a_narrow_generator_behind_the_interface(monkeypatch: pytest.MonkeyPatch
     torch.manual_seed(0)
     narrow_one = Generator(SIDE, latent=16, depth=2, channels=(12, 8))
     importers._kept(WEIGHT, narrow_one.state_dict(), narrow_one.config)
-    choice = Choice(WEIGHT, (SIDE,), lambda size, *rest: load_stylegan2(WEIGHT, *rest))
-    monkeypatch.setattr(generators, "GENERATORS", {"tiny": choice})
+    monkeypatch.setitem(GENERATORS, "tiny", Choice(WEIGHT, (SIDE,)))
     drawn = load_generator(SIDE)
     noise = drawn.default_noise()
     assert [tuple(m.shape) for m in noise] == drawn.noise_shapes == [(1, 1, 4, 4), (1, 1, 8, 8), (1, 1, 8, 8)]

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from sgmatte.enhancement.losses import LossWeights, adversarial, perceptual, pixel_distance, trimap_entropy
+from sgmatte.enhancement.losses import adversarial, perceptual, pixel_distance, trimap_entropy
+from sgmatte.settings import LossWeights
 
 
 def test_entropy_is_shannons_mean_over_pixels() -> None:

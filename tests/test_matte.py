@@ -13,10 +13,11 @@ from sgmatte.bench.peers import chosen_peer
 from sgmatte.cli.app import app
 from sgmatte.errors import DataError, TrimapError, UsageError, WeightError
 from sgmatte.foreground import composite
-from sgmatte.matting import matting_model, matting_models, pasted
-from sgmatte.matting import models as registry
+from sgmatte.matting import registry
 from sgmatte.matting.classical import ClassicalMatting
+from sgmatte.matting.models import matting_model, pasted
 from sgmatte.matting.networks import NetworkMatting, reflected
+from sgmatte.matting.registry import matting_models
 from sgmatte.nn.alphagan import AlphaGAN
 from sgmatte.nn.gca import GCA, STRIDE
 from sgmatte.photo import read_photo

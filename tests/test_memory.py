@@ -8,7 +8,7 @@ from conftest import disc_alpha
 from torch import Tensor
 
 from sgmatte.frugal import frugal_alpha, frugal_trimap
-from sgmatte.matting import pasted
+from sgmatte.matting.models import pasted
 from sgmatte.matting.networks import NetworkMatting
 from sgmatte.memory import first_that_fits, is_out_of_memory
 from sgmatte.trimaps import band_trimap, confidence

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from sgmatte import zoo
-from sgmatte.generator import WEIGHT, load_networks
+from sgmatte.generator import load_networks
+from sgmatte.generators import WEIGHT
 from sgmatte.nn.mobilestylegan import Config, ShortHead, Synthesis, _Pointwise
 from sgmatte.ops import haar_synthesis
 

@@ -13,15 +13,15 @@ from skimage import data
 
 from sgmatte import inversion, pipeline, zoo
 from sgmatte.device import chosen_device
-from sgmatte.enhancement.optimise import Optimisation
 from sgmatte.errors import DataError, NoFaceError
 from sgmatte.generator import StyleGAN2Generator
 from sgmatte.inversion import Stage
 from sgmatte.latents import SUFFIX, read_latents, write_latents
 from sgmatte.nn.stylegan2 import Generator, StyledConv
 from sgmatte.photo import read_photo
-from sgmatte.pipeline import Networks, Settings, enhance_photo, invert_photo, matte_photo, trimap_photo
+from sgmatte.pipeline import Networks, enhance_photo, invert_photo, matte_photo, trimap_photo
 from sgmatte.results import write_enhanced
+from sgmatte.settings import Optimisation, Settings
 from sgmatte.trimaps import UNKNOWN, TrimapNetwork, trimap_model
 
 

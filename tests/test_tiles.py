@@ -5,7 +5,8 @@ import torch
 from conftest import disc_alpha
 from skimage.data import astronaut
 
-from sgmatte.matting import matting_model, networks, tiles
+from sgmatte.matting import networks, tiles
+from sgmatte.matting.models import matting_model
 from sgmatte.matting.tiles import Box, boxes, tiled_alpha
 from sgmatte.nn import gca
 from sgmatte.nn.gca import GCA

@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -16,7 +18,7 @@ from sgmatte.batch.attempts import record_of
 from sgmatte.batch.engines import THREAD_LIMITS, Death, Task, Team
 from sgmatte.batch.manifest import Record
 from sgmatte.batch.names import Job
-from sgmatte.device import process_cores
+from sgmatte.device import Device, chosen_device, process_cores
 from sgmatte.errors import SgmatteError
 
 
@@ -27,6 +29,24 @@ class Worker:
     process: Any  # of the spawn context
     connection: Connection
     ready: bool = False
+
+
+def workers_device(choice: str) -> Device:
+    """`chosen_device` by a process of its own: this one would keep torch, of some 200 MB, beside those who compute.
+
+    Raises:
+        UsageError: see `chosen_device`.
+        SgmatteError: the process died.
+    """
+    if choice == "cpu":
+        return chosen_device(choice)
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            with _interrupts_held():
+                answer = pool.submit(chosen_device, choice)
+            return answer.result()
+    except BrokenProcessPool as error:
+        raise SgmatteError("the process that looks for a GPU died; --device cpu needs none") from error
 
 
 class Processes(Team[Worker]):

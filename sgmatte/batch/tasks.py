@@ -12,7 +12,7 @@ from sgmatte.forms import PLAIN, Form
 
 if TYPE_CHECKING:
     from sgmatte.device import Device
-    from sgmatte.pipeline import Settings
+    from sgmatte.settings import Settings
 
 
 @dataclass(frozen=True)

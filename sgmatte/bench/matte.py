@@ -15,7 +15,7 @@ from torch import Tensor
 from sgmatte import metrics
 from sgmatte.errors import DataError
 from sgmatte.foreground import composite, foreground_colours
-from sgmatte.matting import MattingModel
+from sgmatte.matting.models import MattingModel
 from sgmatte.train.composites import reserved_backgrounds
 from sgmatte.train.data import PortraitFolder, read_grey, read_rgb
 from sgmatte.trimaps import UNKNOWN, band_trimap

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgmatte.errors import UsageError
-from sgmatte.matting import MattingModel
+from sgmatte.matting.models import MattingModel
 
 MEDIAPIPE = "mediapipe==0.10.21"  # has the model in its wheel
 

@@ -9,7 +9,7 @@ import typer
 
 from sgmatte.cli import options
 from sgmatte.cli.messages import Screen
-from sgmatte.cli.photos import Asked, run_batch, selected
+from sgmatte.cli.photos import Asked, device_for, run_batch, selected
 
 PICTURES = ("enhanced", "trimap", "alpha", "cutout", "preview")
 
@@ -105,15 +105,11 @@ def enhance(
     )
     form = options.form(format, bits, keep_metadata)
     with selected(asked, [*PICTURES, "report"], form, piped="enhanced") as selection:
-        from sgmatte.device import chosen_device
-
-        chosen = chosen_device(device)  # before the heavier imports: it may refuse
+        chosen = device_for(selection, device)
 
         from sgmatte.batch.tasks import EnhanceTask
-        from sgmatte.enhancement.losses import LossWeights
-        from sgmatte.enhancement.optimise import Optimisation
-        from sgmatte.generator import GENERATORS, chosen_generator
-        from sgmatte.pipeline import Settings
+        from sgmatte.generators import GENERATORS, chosen_generator
+        from sgmatte.settings import LossWeights, Optimisation, Settings
 
         drawing, pixels = chosen_generator(generator, int(size) if size else None)
         settings = Settings(

@@ -49,9 +49,10 @@ def invert(
 
     chosen = chosen_device(device)  # before the heavier imports: it may refuse
 
-    from sgmatte.generator import GENERATORS, chosen_generator
+    from sgmatte.generators import GENERATORS, chosen_generator
     from sgmatte.latents import write_latents
-    from sgmatte.pipeline import Networks, Settings, invert_photo
+    from sgmatte.pipeline import Networks, invert_photo
+    from sgmatte.settings import Settings
     from sgmatte.writers import write_image
 
     name, pixels = chosen_generator(generator, int(size) if size else None)

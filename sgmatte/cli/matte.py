@@ -9,7 +9,7 @@ import typer
 
 from sgmatte.cli import options
 from sgmatte.cli.messages import Screen
-from sgmatte.cli.photos import Asked, run_batch, selected
+from sgmatte.cli.photos import Asked, device_for, run_batch, selected
 from sgmatte.errors import UsageError
 
 
@@ -62,12 +62,10 @@ def matte(
         if trimap is not None and len(selection.jobs) > 1:
             raise UsageError("--trimap belongs to a single photo")
 
-        from sgmatte.device import chosen_device
-
-        chosen = chosen_device(device)  # before the heavier imports: it may refuse
+        chosen = device_for(selection, device)
 
         from sgmatte.batch.tasks import MatteTask
-        from sgmatte.pipeline import Settings
+        from sgmatte.settings import Settings
 
         settings = Settings(model=model, max_pixels=max_pixels)
         run_batch(selection, "matte", MatteTask(settings, chosen, trimap, trimap_width, form), Screen(quiet, json))
@@ -101,11 +99,9 @@ def trimap(
         photos or [], recursive, files_from, out, out_dir, name, skip_existing, dry_run, jobs, engine, json, report
     )
     with selected(asked, ["trimap"], options.form(format), piped="trimap") as selection:
-        from sgmatte.device import chosen_device
-
-        chosen = chosen_device(device)  # before the heavier imports: it may refuse
+        chosen = device_for(selection, device)
 
         from sgmatte.batch.tasks import TrimapTask
-        from sgmatte.pipeline import Settings
+        from sgmatte.settings import Settings
 
         run_batch(selection, "trimap", TrimapTask(Settings(max_pixels=max_pixels), chosen), Screen(quiet, json))

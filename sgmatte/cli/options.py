@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from sgmatte.forms import Form
+from sgmatte.hostile import MAX_PIXELS as MAX_PIXELS
 
 
 def _model_names() -> list[str]:
-    from sgmatte.matting import matting_models
+    from sgmatte.matting.registry import matting_models
 
     return list(matting_models())
 
@@ -20,7 +21,7 @@ def _listed_models(name: str) -> str:
     """`name`, unless it asks for a list of the models, which ends the command."""
     if name != "list":
         return name
-    from sgmatte.matting.models import description, matting_models
+    from sgmatte.matting.registry import description, matting_models
 
     found = matting_models()
     width = max(map(len, found))
@@ -150,8 +151,6 @@ OutFile = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Option("--run", help="Folder for checkpoints and logs; training resumes from it.")]
 WeightsOut = Annotated[Path, typer.Option("--out", "-o", help="Where the trained weights are written (safetensors).")]
-
-MAX_PIXELS = 100_000_000  # as sgmatte.photo.MAX_PIXELS, which `--help` must not import; a test holds them together
 
 
 def form(format: str | None, bits: str = "8", keep_metadata: bool = False) -> Form:

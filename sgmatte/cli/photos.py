@@ -134,6 +134,21 @@ def _piped(asked: Asked, kinds: Sequence[str], form: Form, piped: str) -> Iterat
         yield Selection([job], asked, to_stdout=piped if to_stdout else None)
 
 
+def device_for(selection: Selection, choice: str) -> Device:
+    """The device for `--device`. Where others will compute, this process is not made to import torch for it.
+
+    Raises:
+        UsageError: see `chosen_device`.
+    """
+    if selection.asked.engine == "local" and _workers(selection.asked, len(selection.jobs)) == 1:
+        from sgmatte.device import chosen_device
+
+        return chosen_device(choice)
+    from sgmatte.batch.processes import workers_device
+
+    return workers_device(choice)
+
+
 def run_batch(selection: Selection, name: str, task: AnyTask, screen: Screen) -> None:
     """Work on photos; one that cannot be worked on costs a line on stderr and the exit code.
 
@@ -221,12 +236,16 @@ def _engine(task: Task, asked: Asked, photos: int, observe: Observe) -> Engine:
         from sgmatte.batch.remote import Ray
 
         return Ray(task, asked.jobs)
-    workers = max(1, min(asked.jobs, photos))
+    workers = _workers(asked, photos)
     if workers == 1:
         return Here(task, observe)
     from sgmatte.batch.processes import Processes
 
     return Processes(task, workers)
+
+
+def _workers(asked: Asked, photos: int) -> int:
+    return max(1, min(asked.jobs, photos))
 
 
 def _list_of(source: str) -> bytes:

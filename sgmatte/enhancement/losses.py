@@ -6,28 +6,10 @@ networks decide more easily (entropy, adversarial), two keep the portrait what i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch.nn.functional as F
 from torch import Tensor
 
 from sgmatte.trimaps import entropy
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the sum that is minimised; the paper's, but for the perceptual one, which is 100 there.
-
-    There, both distances start at what the inversion cannot draw. Here only the generator's change enters the photo, so
-    they start at 0, and a weight of 100 holds the photo still. At 1, entropy falls by about a sixth before the distance
-    reaches 0.01, which is far below what the eye sees. Otherwise the scales are the paper's: pixels in [-1, 1], and
-    `PerceptualDistance` in the range of LPIPS.
-    """
-
-    entropy: float = 1.0
-    pixels: float = 10.0
-    perceptual: float = 1.0
-    adversarial: float = 1.0
 
 
 def trimap_entropy(logits: Tensor) -> Tensor:

@@ -17,20 +17,19 @@ from torch import Tensor
 
 from sgmatte.device import fast_in_bf16
 from sgmatte.enhancement.backgrounds import background
-from sgmatte.enhancement.losses import LossWeights, adversarial, perceptual, pixel_distance, trimap_entropy
+from sgmatte.enhancement.losses import adversarial, perceptual, pixel_distance, trimap_entropy
 from sgmatte.errors import UsageError
 from sgmatte.face import Placement, Quad, crop_of
 from sgmatte.foreground import composite, estimated_foreground
+from sgmatte.settings import LossWeights, Optimisation
 
 if TYPE_CHECKING:
     from sgmatte.enhancement.critics import Judge
     from sgmatte.inversion import Inversion
-    from sgmatte.matting import MattingModel
+    from sgmatte.matting.models import MattingModel
     from sgmatte.nn.perceptual import PerceptualDistance
     from sgmatte.trimaps import TrimapNetwork
 
-VARIABLES = ("latent", "noise", "both")
-PASTES = ("residual", "full")
 WORKING_PIXELS = 800 * 608  # the paper's matting size
 WARMUP = 5  # steps
 SURROUNDINGS = 48  # pixels around what can change that the matting network sees: it looks for like pixels nearby
@@ -57,31 +56,6 @@ class Judges(Protocol):
     def critic(self) -> Judge: ...
     @property
     def perceptual(self) -> PerceptualDistance: ...
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """How the latents move.
-
-    The paper takes 500 steps of Adam at 1e-4. Adam moves by about its rate a step, so 30 larger steps lead as far,
-    and a cosine towards 0 takes the place of small steps at the end.
-
-    Raises:
-        UsageError: a value is out of range.
-    """
-
-    variables: str = "both"
-    paste: str = "residual"
-    steps: int = 30
-    rate: float = 5e-3  # of the noise maps, before the cosine; W+ takes a fifth of it
-
-    def __post_init__(self) -> None:
-        if self.variables not in VARIABLES:
-            raise UsageError(f"cannot optimise '{self.variables}'; choose one of {', '.join(VARIABLES)}")
-        if self.paste not in PASTES:
-            raise UsageError(f"no paste mode '{self.paste}'; choose one of {', '.join(PASTES)}")
-        if self.steps < 0 or self.rate <= 0:
-            raise UsageError("the enhancement needs 0 or more steps and a rate above 0")
 
 
 @dataclass(frozen=True)

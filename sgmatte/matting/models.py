@@ -1,8 +1,7 @@
-"""What a matting model is, and which there are: sgmatte's own and those of other packages."""
+"""What a matting model is, and the one that a name means."""
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol
 
@@ -10,22 +9,8 @@ import torch
 from torch import Tensor
 
 from sgmatte.errors import TrimapError, UsageError
+from sgmatte.matting.registry import matting_models
 from sgmatte.trimaps import BACKGROUND, FOREGROUND
-
-GROUP = "sgmatte.matting_models"
-"""Entry points by which a package adds models: functions of a torch device that return one, frozen. The first line of
-their docstring is what `--model list` shows."""
-
-OWN = {
-    "gca": "networks:gca",
-    "gca-plain": "networks:gca_plain",
-    "alphagan": "networks:alphagan",
-    "alphagan-plain": "networks:alphagan_plain",
-    "gca-dist": "networks:gca_dist",
-    "alphagan-public": "networks:alphagan_public",
-    "closed-form": "classical:closed_form",
-    "knn": "classical:knn",
-}
 
 
 class MattingModel(Protocol):
@@ -45,13 +30,6 @@ class MattingModel(Protocol):
             TrimapError: the trimap does not fit the image, or leaves the model nothing to estimate from.
         """
         ...
-
-
-def matting_models() -> dict[str, EntryPoint]:
-    """All models by name; nobody replaces sgmatte's own."""
-    own = [EntryPoint(name, f"{__package__}.{place}", GROUP) for name, place in OWN.items()]
-    others = [entry for entry in sorted(entry_points(group=GROUP)) if entry.name not in OWN]
-    return {entry.name: entry for entry in (*own, *others)}
 
 
 def matting_model(name: str, device: torch.device | str = "cpu") -> MattingModel:
@@ -75,15 +53,6 @@ def matting_model(name: str, device: torch.device | str = "cpu") -> MattingModel
     except (ImportError, AttributeError) as error:
         raise UsageError(f"matting model '{name}' ({found[name].value}) cannot be imported: {error}") from error
     return made(torch.device(device))
-
-
-def description(entry: EntryPoint) -> str:
-    """The first line that a model's maker says about it."""
-    try:
-        lines = (entry.load().__doc__ or "").strip().splitlines()
-    except (ImportError, AttributeError) as error:
-        return f"cannot be imported: {error}"
-    return lines[0] if lines else ""
 
 
 def pasted(alpha: Tensor, trimap: Tensor) -> Tensor:

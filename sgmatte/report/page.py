@@ -17,7 +17,7 @@ from urllib.parse import quote
 from sgmatte import __version__
 from sgmatte.errors import SgmatteError
 from sgmatte.files import write_text
-from sgmatte.readers import MAX_PIXELS
+from sgmatte.hostile import MAX_PIXELS
 from sgmatte.report.places import check_report, files_folder
 from sgmatte.report.previews import pictures
 from sgmatte.report.records import Record

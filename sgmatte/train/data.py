@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sgmatte.errors import DataError
-from sgmatte.readers import MAX_PIXELS, opened_image
+from sgmatte.hostile import MAX_PIXELS
+from sgmatte.readers import opened_image
 from sgmatte.train.team import Team
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sgmatte.matting import pasted
+from sgmatte.matting.models import pasted
 from sgmatte.preview import contact_sheet
 from sgmatte.train.composites import CompositeSampler
 from sgmatte.train.data import batches

@@ -114,7 +114,7 @@ def matte(
     from sgmatte.bench.matte import Contestant, mean_scores
     from sgmatte.bench.peers import chosen_peer
     from sgmatte.device import chosen_device
-    from sgmatte.matting import matting_model
+    from sgmatte.matting.models import matting_model
     from sgmatte.matting.networks import NetworkMatting
     from sgmatte.train.data import PortraitFolder
     from sgmatte.trimaps import trimap_model
@@ -193,7 +193,8 @@ def enhance(
     """
     from sgmatte.bench.enhance import enhancement_scores, mean_scores
     from sgmatte.device import chosen_device
-    from sgmatte.pipeline import Networks, Settings
+    from sgmatte.pipeline import Networks
+    from sgmatte.settings import Settings
     from sgmatte.train.data import PortraitFolder
 
     screen, chosen = Screen(quiet, json), chosen_device(device)

@@ -34,7 +34,8 @@ def head(
     from sgmatte import zoo
     from sgmatte.cli.messages import Screen
     from sgmatte.device import chosen_device
-    from sgmatte.generator import HEADS, load_networks
+    from sgmatte.generator import load_networks
+    from sgmatte.generators import HEADS
     from sgmatte.train.head import trained_head, write_pictures
     from sgmatte.train.loop import Recipe
 

@@ -1,0 +1,76 @@
+"""What a user chooses for a photo's way through sgmatte.
+
+Settings travel to where the work is done; torch is left to the modules that do it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sgmatte.errors import UsageError
+from sgmatte.hostile import MAX_PIXELS
+
+VARIABLES = ("latent", "noise", "both")
+PASTES = ("residual", "full")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the sum that is minimised; the paper's, but for the perceptual one, which is 100 there.
+
+    There, both distances start at what the inversion cannot draw. Here only the generator's change enters the photo, so
+    they start at 0, and a weight of 100 holds the photo still. At 1, entropy falls by about a sixth before the distance
+    reaches 0.01, which is far below what the eye sees. Otherwise the scales are the paper's: pixels in [-1, 1], and
+    `PerceptualDistance` in the range of LPIPS.
+    """
+
+    entropy: float = 1.0
+    pixels: float = 10.0
+    perceptual: float = 1.0
+    adversarial: float = 1.0
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the latents move.
+
+    The paper takes 500 steps of Adam at 1e-4. Adam moves by about its rate a step, so 30 larger steps lead as far,
+    and a cosine towards 0 takes the place of small steps at the end.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    variables: str = "both"
+    paste: str = "residual"
+    steps: int = 30
+    rate: float = 5e-3  # of the noise maps, before the cosine; W+ takes a fifth of it
+
+    def __post_init__(self) -> None:
+        if self.variables not in VARIABLES:
+            raise UsageError(f"cannot optimise '{self.variables}'; choose one of {', '.join(VARIABLES)}")
+        if self.paste not in PASTES:
+            raise UsageError(f"no paste mode '{self.paste}'; choose one of {', '.join(PASTES)}")
+        if self.steps < 0 or self.rate <= 0:
+            raise UsageError("the enhancement needs 0 or more steps and a rate above 0")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user chooses for `enhance`; the defaults suit a CPU."""
+
+    generator: str = "auto"  # a name of sgmatte.generator.GENERATORS, or the best one present
+    size: int = 256  # pixels of the generator's picture
+    model: str = "gca"
+    landmarks: str = "auto"
+    face: int = 0  # 0 is the largest
+    latents: Path | None = None  # a latent file, or a folder of them, in place of the inversion
+    whole: bool = False  # invert the whole photo, as the paper does, instead of an aligned face crop
+    perceptual: str = "auto"
+    critic: str = "composite"  # of the adversarial loss, or the file of an AlphaGAN's discriminator
+    backgrounds: Path | None = None  # photos for the composites of the adversarial loss; without them they are made up
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    weights: LossWeights = field(default_factory=LossWeights)
+    seed: int = 0
+    max_pixels: int = MAX_PIXELS
