@@ -20,8 +20,9 @@ from sgmatte.device import chosen_device
 from sgmatte.errors import UsageError
 from sgmatte.generators import GENERATORS, chosen_generator
 from sgmatte.hostile import MAX_PIXELS
+from sgmatte.observers import Observe, silent
 from sgmatte.pictures import Picture, cutout_of, photo_of, trimap_of
-from sgmatte.pipeline import Networks, Observe, silent
+from sgmatte.pipeline import Networks
 from sgmatte.scenery import background_of, in_front
 from sgmatte.settings import LossWeights, Optimisation, Settings
 

@@ -14,9 +14,10 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".ti
 READ_SUFFIXES = (*FORMATS, ".gif", ".bmp", ".heic", ".heif", ".hif", ".avif")
 """Of the files that a folder is searched for; a file that is named may be called anything."""
 DEEP_FORMATS = ("PNG", "TIFF")
-OWN_SUFFIXES = {"preview": ".png", "report": ".json"}  # kinds of results that are for people, not for programs
+OWN_SUFFIXES = {"preview": ".png", "report": ".json"}  # of kinds that no --format changes; a name of the user's may
 COLOURS = ("enhanced", "cutout", "foreground", "composite")  # carry metadata
 SHALLOW = ("trimap", "preview")
+TRANSPARENT = ("cutout",)
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Form:
     """What a user chooses of a command's pictures.
 
     Attributes:
-        format: of all but previews, or None: as a file's name says, PNG for files that are given none.
+        format: of all but previews, or None: as a file's name says, PNG for files that are given none. Previews are
+            PNG too, unless `--name` says otherwise.
         bits: per channel, of alphas and colours. Trimaps and previews have 8.
         keep_metadata: colours carry the EXIF of their photo.
     """
@@ -50,6 +52,8 @@ class Form:
             if kind in OWN_SUFFIXES:
                 continue
             name = format_of(file, self.bits_of(kind))
+            if kind in TRANSPARENT and name == "JPEG":
+                raise UsageError(f"{file}: JPEG has no transparency, which a {kind} needs; choose .png, .webp or .tif")
             if self.format and name != self.format.upper():
                 raise UsageError(f"{file}: --format {self.format} and this name do not go together; give one of them")
 

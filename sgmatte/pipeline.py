@@ -26,19 +26,13 @@ from sgmatte.masks import read_trimap
 from sgmatte.matting.models import MattingModel, matting_model
 from sgmatte.nn.encoder import Encoder, encoder_model
 from sgmatte.nn.perceptual import PerceptualDistance, perceptual_distance
+from sgmatte.observers import Observe, silent
 from sgmatte.photo import Photo, read_photo
 from sgmatte.results import Clock, Enhanced, Matte, enhancement_report
 from sgmatte.settings import Settings
 from sgmatte.trimaps import Confidence, TrimapNetwork, confidence, trimap_model
 
-Observe = Callable[[str, int, int], None]
-"""Called as (stage, done, total) while a photo is worked on."""
-
 Network = TypeVar("Network")
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """An observer for those who do not watch."""
 
 
 class Networks:

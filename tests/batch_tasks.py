@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgmatte.batch.attempts import Observe, Work
+from sgmatte.batch.attempts import Work
 from sgmatte.batch.names import Job
 from sgmatte.errors import PhotoError, WeightError
 from sgmatte.files import write_text
+from sgmatte.observers import Observe
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sgmatte.batch.inputs import Input, found_inputs, listed
 from sgmatte.batch.names import Place, check_results, output_place
 from sgmatte.errors import UsageError
+from sgmatte.forms import Form
+from sgmatte.writers import written
 
 
 @pytest.fixture
@@ -51,6 +55,14 @@ def test_globs_keep_the_tree_below_what_is_fixed_of_them(tree: Path) -> None:
     assert [entry.folder.as_posix() for entry in found] == [".", "deep"]
     (tree / "x[1].png").touch()
     assert names(found_inputs(["x[1].png"])) == ["x[1].png"]
+    with pytest.raises(UsageError, match="matches no photo"):
+        found_inputs(["sub/*.gif"], ["a.png"])
+
+
+def test_a_glob_of_a_list_that_matches_nothing_is_a_missing_photo(tree: Path) -> None:
+    found = found_inputs([], ["s*b/*.JPG", "s*b/*.gif", "a.png"])
+    assert names(found) == ["sub/c.JPG", "s*b/*.gif", "a.png"]
+    assert [entry.root for entry in found] == [Path(), Path(), Path()]
 
 
 def test_a_photo_counts_once(tree: Path) -> None:
@@ -112,6 +124,25 @@ def test_names_of_the_users_own() -> None:
     ]
     assert files(Place(Path("out"), name="{stem}.{kind}.webp")) == ["out/sub/x.y.alpha.webp", "out/sub/x.y.report.json"]
     assert files(Place(name="{stem}_a.tif"), "alpha") == ["in/sub/x.y_a.tif"]
+
+
+def test_previews_are_png_unless_a_name_says_otherwise(tmp_path: Path) -> None:
+    kinds, picture = ("enhanced", "preview", "report"), np.zeros((4, 5, 3), np.uint8)
+    for form, name, suffix, stored in (
+        (Form(), None, "png", "PNG"),
+        (Form("webp"), None, "png", "PNG"),
+        (Form("webp"), "{stem}_{kind}", "png", "PNG"),
+        (Form(), "{kind}/{stem}.jpg", "jpg", "JPEG"),
+        (Form(bits=16), "{kind}/{stem}.tiff", "tiff", "TIFF"),
+    ):
+        job = Place(tmp_path, name=name).job(entry(), kinds, form.suffixes(kinds))
+        form.check(job.files)
+        preview = job.files["preview"]
+        assert preview.suffix == f".{suffix}"
+        assert job.files["report"].suffix == ".json"
+        written("preview", preview, picture, form)
+        with Image.open(preview) as found:
+            assert found.format == stored
 
 
 @pytest.mark.parametrize(

@@ -537,3 +537,16 @@ def test_a_dry_run_writes_nothing_and_lists_come_from_stdin(
     assert f"{photos[2]} -> {tmp_path / 'new' / 'c_trimap.png'}" in out
     assert "dry run: 3 to do, 0 skipped" in err
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_line_of_a_list_that_matches_nothing_fails_alone(run: Run, photos: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{photos[0]}\n{tmp_path}/x*.jpg\n{photos[2]}\n")
+    code, out, err = run("trimap", "--files-from", tmp_path / "list.txt", "-o", tmp_path / "new")
+    assert code == 1
+    assert out.splitlines() == [str(tmp_path / "new" / f"{stem}_trimap.png") for stem in "ac"]
+    assert f"error: {tmp_path}/x*.jpg: matches no photo\n" in err
+    assert "2 done, 1 failed, 0 skipped" in err
+    (failure,) = (tmp_path / "new" / "failures.jsonl").read_text().splitlines()
+    assert json.loads(failure)["photo"] == f"{tmp_path}/x*.jpg"
+    assert sorted(file.name for file in tmp_path.iterdir() if "*" in file.name) == []

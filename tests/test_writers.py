@@ -183,6 +183,8 @@ def test_wrong_wishes_are_told_before_anything_is_written(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="do not go together"):
         Form(format="webp").check({"alpha": tmp_path / "a.png"})
     Form(format="webp").check({"preview": tmp_path / "a.png", "report": tmp_path / "a.json"})
+    with pytest.raises(UsageError, match=r"b\.jpg: JPEG has no transparency"):
+        Form().check({"alpha": tmp_path / "a.jpg", "cutout": tmp_path / "b.jpg"})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -12,9 +13,7 @@ from sgmatte.batch.manifest import Record, input_of, now
 from sgmatte.batch.names import Job
 from sgmatte.errors import SgmatteError, WeightError
 from sgmatte.memory import is_out_of_memory
-
-Observe = Callable[[str, int, int], None]
-"""Called as (stage, done, total) while a photo is worked on."""
+from sgmatte.observers import Observe, silent
 
 Work = Callable[[Job, Observe], dict[str, Any]]
 """Turns a photo into its files, and says of them what `--json` shows: "files" by kind, "size", "notes" and more."""
@@ -27,10 +26,6 @@ HICCUPS = frozenset(
     if hasattr(errno, name)
 )
 FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """An observer for those who do not watch."""
 
 
 def record_of(work: Work, job: Job, observe: Observe = silent) -> Record:
@@ -93,7 +88,9 @@ def _message(job: Job, error: Exception, number: int | None) -> str:
     if number in HICCUPS:
         return f"{photo}: the drive does not answer ({_chain_strerror(error)}), tried {len(PAUSES) + 1} times"
     if number == errno.ENOENT and not photo.exists():
-        return f"{photo}: has vanished since the batch began" if job.seen else f"{photo}: no such file"
+        if job.seen:
+            return f"{photo}: has vanished since the batch began"
+        return f"{photo}: {'matches no photo' if glob.has_magic(str(photo)) else 'no such file'}"
     if is_out_of_memory(error):
         return f"{photo}: there is not enough memory for it, even in small parts; use fewer --jobs or a smaller photo"
     if isinstance(error, SgmatteError):

@@ -8,9 +8,10 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from sgmatte.batch.attempts import Observe, Work, died, record_of, silent
+from sgmatte.batch.attempts import Work, died, record_of
 from sgmatte.batch.manifest import Record
 from sgmatte.batch.names import Job
+from sgmatte.observers import Observe, silent
 
 ATTEMPTS = 2  # of a photo whose worker dies
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")

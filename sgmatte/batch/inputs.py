@@ -39,7 +39,12 @@ def listed(text: bytes) -> list[str]:
 
 
 def found_inputs(
-    sources: Iterable[str], *, recursive: bool = False, skipped: Collection[Path] = (), outputs: Collection[Path] = ()
+    sources: Iterable[str],
+    lines: Iterable[str] = (),
+    *,
+    recursive: bool = False,
+    skipped: Collection[Path] = (),
+    outputs: Collection[Path] = (),
 ) -> list[Input]:
     """The photos that files, folders and globs mean, without repetition.
 
@@ -47,18 +52,20 @@ def found_inputs(
     has written there, are no photos, unless a path names them.
 
     Args:
+        lines: of a list: as `sources`, but a glob there that matches nothing is a photo that is missing. Like any
+            other, it fails later, and alone.
         skipped: folders that are not searched: where results go.
         outputs: files known to be results, whatever they are called.
 
     Raises:
-        UsageError: a folder or glob without a photo; or nothing at all was given.
+        UsageError: a folder or a source's glob without a photo; or nothing at all was given.
     """
     found: dict[Path, Input] = {}
     left_out = {folder.resolve() for folder in skipped}
     results = {file.resolve() for file in outputs}
-    for source in sources:
+    for source, of_list in [*((source, False) for source in sources), *((line, True) for line in lines)]:
         with _told(source):
-            for entry in _expanded(source, recursive, left_out, results):
+            for entry in _expanded(source, of_list, recursive, left_out, results):
                 found.setdefault(entry.photo.resolve(), entry)
     if not found:
         raise UsageError("no photos were given; name files or folders, or `--files-from -` for a list on stdin")
@@ -75,7 +82,7 @@ def _told(source: str) -> Iterator[None]:
         raise UsageError(f"{printable(source)}: is no name of a photo ({why})") from error
 
 
-def _expanded(source: str, recursive: bool, left_out: set[Path], results: set[Path]) -> Iterator[Input]:
+def _expanded(source: str, of_list: bool, recursive: bool, left_out: set[Path], results: set[Path]) -> Iterator[Input]:
     path = Path(source)
     if path.is_dir():
         photos = list(_searched(path, recursive, left_out, results))
@@ -88,10 +95,10 @@ def _expanded(source: str, recursive: bool, left_out: set[Path], results: set[Pa
     else:
         matched = sorted(map(Path, glob.glob(source, recursive=True)))
         photos = [photo for photo in matched if photo.is_file() and _is_photo(photo, results)]
-        if not photos:
+        if not (photos or of_list):
             raise UsageError(f"{printable(source)}: matches no photo")
         root = _fixed_part(path)
-        yield from (Input(photo, root) for photo in photos)
+        yield from (Input(photo, root) for photo in photos or [path])
 
 
 def _searched(folder: Path, recursive: bool, left_out: set[Path], results: set[Path]) -> Iterator[Path]:

@@ -32,7 +32,8 @@ class Place:
     Attributes:
         folder: results go there, in the folders of the tree that their photos come from; without, beside the photos.
         file: the first kind of result of a single photo.
-        name: template of file names, with {stem}, {ext} (the photo's, without dot) and {kind}; it may hold folders.
+        name: template of file names, with {stem}, {ext} (the photo's, without dot) and {kind}; it may hold folders. A
+            suffix in it is that of all pictures, of previews too.
     """
 
     folder: Path | None = None

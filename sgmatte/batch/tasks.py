@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sgmatte.batch.attempts import Observe, Work
+from sgmatte.batch.attempts import Work
 from sgmatte.batch.names import Job
 from sgmatte.forms import PLAIN, Form
+from sgmatte.observers import Observe
 
 if TYPE_CHECKING:
     from sgmatte.device import Device

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +11,9 @@ import torch
 
 from sgmatte.errors import DataError
 from sgmatte.face import Face, Quad, crop_of, detected_faces, ffhq_quad
+from sgmatte.observers import Observe
 from sgmatte.photo import read_photo
 from sgmatte.train.data import PortraitFolder, image_files, read_grey
-
-Observe = Callable[[str, int, int], None]
-"""Called as (stage, done, total)."""
 
 
 @dataclass(frozen=True)

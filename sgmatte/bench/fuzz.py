@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,14 +24,12 @@ from typing import Any
 from sgmatte.errors import UsageError
 from sgmatte.fuzz.mutations import Files
 from sgmatte.fuzz.worker import input_files, stored_corpus, written
+from sgmatte.observers import Observe
 
 START_SECONDS = 300.0  # for a process to import torch, on a busy machine
 WATCH_SECONDS = 0.1  # between two looks at the memory of a process that has not answered
 PATIENCE = 6  # times the limit of processor time that an answer may take by the clock: other processes want to run too
 MOST_ERRORS_KB = 4  # of what a dying process has said
-
-Observe = Callable[[str, int, int], None]
-"""Called as (target, inputs done, inputs in all)."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import typer
 
 from sgmatte.batch.names import Job
 from sgmatte.cli import options
-from sgmatte.cli.messages import Observe, Screen
+from sgmatte.cli.messages import Screen
 from sgmatte.cli.photos import check_out, each_photo, named_jobs
 from sgmatte.errors import UsageError
 from sgmatte.forms import Form
+from sgmatte.observers import Observe
 
 
 def composite(

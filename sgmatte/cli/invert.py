@@ -10,8 +10,9 @@ import typer
 from sgmatte.batch.names import Job
 from sgmatte.cli import options
 from sgmatte.cli.enhance import FACE, Size, fetch_once
-from sgmatte.cli.messages import Observe, Screen
+from sgmatte.cli.messages import Screen
 from sgmatte.cli.photos import each_photo, named_jobs
+from sgmatte.observers import Observe
 
 
 def invert(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,14 +16,12 @@ from rich.console import Console
 
 from sgmatte.files import json_text
 from sgmatte.hostile import printable
+from sgmatte.observers import Observe
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from sgmatte.device import Device
-
-Observe = Callable[[str, int, int], None]
-"""Called as (stage, done, total) while something long is going on."""
 
 ROOMY = 80  # columns that bars with times, and help in boxes, need
 KEPT = "\xa0"  # a space where no line ends

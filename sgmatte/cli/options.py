@@ -60,7 +60,7 @@ Name = Annotated[
     typer.Option(
         "--name",
         metavar="TEMPLATE",
-        help="Names of results, of {stem}, {ext} and {kind}: '{kind}/{stem}.png'.",
+        help="Names of results, of {stem}, {ext} and {kind}: '{kind}/{stem}.png'. The suffix is all pictures' format.",
         rich_help_panel=MANY,
         show_default=False,
     ),

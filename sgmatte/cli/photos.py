@@ -18,10 +18,11 @@ from sgmatte.batch.engines import Engine, Here, Task
 from sgmatte.batch.inputs import Input, found_inputs, listed
 from sgmatte.batch.names import Job, Place, check_results, output_place
 from sgmatte.batch.run import Plan, Todo, books_of, known_of, run, todo
-from sgmatte.cli.messages import Observe, Screen
+from sgmatte.cli.messages import Screen
 from sgmatte.cli.watching import BatchView
 from sgmatte.errors import PhotoError, UsageError
 from sgmatte.forms import Form
+from sgmatte.observers import Observe
 from sgmatte.report.places import check_report, files_folder
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def selected(asked: Asked, kinds: Sequence[str], form: Form, *, piped: str) -> I
     if asked.report is not None:
         skipped.append(files_folder(asked.report))
     inputs = found_inputs(
-        [*sources, *from_list], recursive=asked.recursive, skipped=skipped, outputs=_known_results(sources)
+        sources, from_list, recursive=asked.recursive, skipped=skipped, outputs=_known_results(sources)
     )
     several = len(inputs) > 1 or asked.files_from is not None or not all(entry.named for entry in inputs)
     place = output_place(asked.out, asked.out_dir, asked.name, several)

@@ -15,7 +15,8 @@ from sgmatte import __version__
 from sgmatte.batch.manifest import Manifest, Record
 from sgmatte.batch.names import Job
 from sgmatte.batch.run import Summary, Todo
-from sgmatte.cli.messages import Observe, Screen, error_line, errors, is_narrow, redraws
+from sgmatte.cli.messages import Screen, error_line, errors, is_narrow, redraws
+from sgmatte.observers import Observe
 
 if TYPE_CHECKING:
     from sgmatte.device import Device
