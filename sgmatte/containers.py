@@ -26,6 +26,8 @@ RUN_LENGTH_PIXELS = 10_000_000  # of a run-length BMP, which Pillow decodes in P
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 SHORT = 3
 TILE_SIDES, DIRECTORIES = (322, 323), (34665, 34853)  # tags: of tiles; of EXIF and GPS
+AVIF_HEAD = 1 << 16  # bytes; properties come first, long before any pixel
+HIGH_DEPTH, TWELVE_BITS = 0x40, 0x20  # in the box av1C
 CHUNK = 1 << 20
 
 
@@ -67,6 +69,16 @@ def check_opened(image: Image.Image, max_pixels: int) -> None:
     for exif in (image.info.get("exif"), _png_profile(image)):
         if isinstance(exif, bytes) and exif:
             _check_exif(exif)
+
+
+def avif_bits(path: Path) -> int:
+    """Bits per channel of an AVIF's first picture, 8, 10 or 12, by the configuration of its coder (the box av1C)."""
+    with path.open("rb") as stream:
+        head = stream.read(AVIF_HEAD)
+    flags = head[head.find(b"av1C") :][6:7] if b"av1C" in head else b""
+    if not flags or not flags[0] & HIGH_DEPTH:
+        return 8
+    return 12 if flags[0] & TWELVE_BITS else 10
 
 
 def _png_profile(image: Image.Image) -> bytes:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError, features
 
-from sgmatte.containers import check_claims, check_opened
+from sgmatte.containers import avif_bits, check_claims, check_opened
 from sgmatte.deep import DeepProfileError, deep_in_srgb, deep_pixels
 from sgmatte.errors import PhotoError
 from sgmatte.hostile import MAX_PIXELS, file_size, printable
@@ -51,7 +51,8 @@ class Raster:
 def decoded(path: Path, max_pixels: int = MAX_PIXELS, *, managed: bool = True) -> Raster:
     """The first picture in a JPEG, PNG, WebP, TIFF, GIF, BMP, HEIC or AVIF file, upright by its EXIF orientation.
 
-    PNG and TIFF keep 16 bits per channel where they are grey or RGB, with or without alpha; HEIC its 10 or 12.
+    PNG and TIFF keep 16 bits per channel where they are grey or RGB, with or without alpha; HEIC its 10 or 12. AVIF is
+    read in 8, and a note says where it had more.
 
     Args:
         managed: bring colours from the file's ICC profile to sRGB. Alphas and trimaps are no colours: leave them.
@@ -115,6 +116,8 @@ def opened_image(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             with Image.open(path, formats=_formats(path)) as image:
                 check_size(image, path, max_pixels)
                 check_opened(image, max_pixels)
+                if image.format == "AVIF":
+                    image.info["bit_depth"] = avif_bits(path)  # which Pillow does not tell
                 yield image
     except PhotoError:
         raise
@@ -193,7 +196,7 @@ def stored_bits(image: Image.Image) -> int:
     """Bits per channel in the file, as far as Pillow tells before it decodes: 8, unless it says more."""
     if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         return 16
-    return max(8, int(image.info.get("bit_depth", 8)))  # of HEIC
+    return max(8, int(image.info.get("bit_depth", 8)))  # of HEIC and AVIF
 
 
 def _without_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:

@@ -165,16 +165,18 @@ def test_config_says_what_holds_as_toml(places: SimpleNamespace) -> None:
 def test_paths_are_relative_to_their_file(places: SimpleNamespace, seen: list[pipeline.Networks]) -> None:
     inner = places.project / "inner"
     inner.mkdir()
-    (places.project / "my-critic").write_text("")
+    for name in ("my-critic", "mine.safetensors"):
+        (places.project / name).write_text("")
     places.user.write_text(
         f'[enhance]\nfrom = "latents"\nbackgrounds = "{places.home}/beaches"\ncritic = "composite"\n'
     )
-    places.file.write_text('[enhance]\nout-dir = "results"\ncritic = "my-critic"\n')
+    places.file.write_text('[enhance]\nout-dir = "results"\ncritic = "my-critic"\nmodel = "mine.safetensors"\n')
     settings = {s["option"]: s["value"] for s in json.loads(run("config", "--json").out)["settings"]}
     assert settings == {
         "backgrounds": str(places.home / "beaches"),
         "critic": str(places.project / "my-critic"),
         "from": str(places.user.parent / "latents"),
+        "model": str(places.project / "mine.safetensors"),
         "out-dir": str(places.project / "results"),
     }
 
@@ -185,9 +187,9 @@ def test_a_project_names_nothing_outside_of_itself(places: SimpleNamespace, path
     places.file.write_text(f'[matte]\nout-dir = "{path}"\n')
     with pytest.raises(UsageError, match=rf"{NAME}: \[matte\] out-dir: .* lies outside of"):
         run("doctor")
-    places.file.write_text(f'[enhance]\ncritic = "{path}"\n')
-    if (places.project / path).exists():
-        with pytest.raises(UsageError, match=rf"{NAME}: \[enhance\] critic: .* lies outside of"):
+    for option in ("critic", "model"):  # a word or a file
+        places.file.write_text(f'[enhance]\n{option} = "{path}"\n')
+        with pytest.raises(UsageError, match=rf"{NAME}: \[enhance\] {option}: .* lies outside of"):
             run("doctor")
 
 

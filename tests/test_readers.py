@@ -239,6 +239,16 @@ def test_containers_are_turned_once(tmp_path: Path, rgb: np.ndarray, kind: str, 
 
 
 @avif
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_avif_of_more_than_8_bits_says_so(tmp_path: Path, bits: int) -> None:
+    ramp = np.linspace(0, 2**bits - 1, 64 * 64).astype(np.uint8 if bits == 8 else np.uint16).reshape(64, 64, 1)
+    (tmp_path / "a.avif").write_bytes(imagecodecs.avif_encode(ramp.repeat(3, 2), level=100, bitspersample=bits))
+    found = decoded(tmp_path / "a.avif")
+    assert found.white == 255
+    assert found.notes == (() if bits == 8 else (f"{bits} bits per channel are read as 8",))
+
+
+@avif
 def test_avif_with_alpha_and_profile(tmp_path: Path, rgb: np.ndarray) -> None:
     alpha = np.full((H, W, 1), 51, np.uint8)
     Image.fromarray(np.concatenate([rgb, alpha], 2)).save(

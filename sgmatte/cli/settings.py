@@ -26,7 +26,7 @@ from sgmatte.errors import UsageError
 NAME = "sgmatte.toml"
 SHARED = ("device", "max-pixels", "quiet")  # may stand above the tables, for every command that has them
 UNSUITABLE = ("out", "files-from", "report")  # name the results, or the photos, of one command
-WORDS_OR_FILES = ("critic", "background")  # a file where there is one of this name, else a word
+WORDS_OR_FILES = ("critic", "background", "model")  # a file if it looks like one or is there, else a word
 LARGEST_NUMBER = 10**15  # of TOML's, which have no end; none, infinite and not a number are beyond it
 LARGEST = 1 << 16  # bytes; nobody writes more, and a stranger's file shall not cost memory
 
@@ -232,7 +232,7 @@ def _value(source: Source, key: str, raw: Any, kind: Any, info: OptionInfo, plac
     if kind in (int, float):
         _check_range(raw, info, place)
     try:
-        if kind is Path or (key in WORDS_OR_FILES and (source.file.parent / raw).exists()):
+        if kind is Path or (key in WORDS_OR_FILES and _is_file(source, raw)):
             return str(_path(source, raw, place))
     except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name that is too long, links in a circle, ~nobody
         raise UsageError(f"{place}: {raw!r} is no path ({error})") from error
@@ -250,6 +250,11 @@ def _check_range(value: float, info: OptionInfo, place: str) -> None:
             f"{word} {limit:g}" for word, limit in (("at least", least), ("at most", most)) if limit is not None
         )
         raise UsageError(f"{place}: expected {limits or 'a finite number'}, got {str(value)[:40]}")
+
+
+def _is_file(source: Source, raw: str) -> bool:
+    """Whether a text that may be a word names a file: one beside sgmatte.toml, or one by its folders."""
+    return "/" in raw or os.sep in raw or (source.file.parent / raw).exists()
 
 
 def _path(source: Source, raw: str, place: str) -> Path:
