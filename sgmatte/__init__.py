@@ -3,7 +3,12 @@
 Importing this package is cheap: torch is loaded by the modules that compute, at the first use of a name of theirs.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# MKL otherwise sums in an order that depends on where in memory the numbers lie, so a photo's bytes would change from
+# run to run on some CPUs. It reads this once, when torch is loaded.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
     from sgmatte.api import Session, composite, enhance, matte, trimap

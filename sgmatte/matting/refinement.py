@@ -6,14 +6,15 @@ things are; networks know the sides, and are a few hundredths off everywhere. So
 
     a' L a + prior * |a - network's a|^2
 
-over the unknown region (Shen et al., *Deep Automatic Portrait Matting*, ECCV 2016, end a network in such a layer).
+over the unknown region (Shen et al., *Deep Automatic Portrait Matting*, ECCV 2016, end a network in such a layer). The
+network's word weighs most where it is sure, and where the photo is so flat that its colours tell nothing.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import cg
 from torch import Tensor
@@ -22,15 +23,18 @@ from sgmatte.device import pymatting
 from sgmatte.matting.tiles import boxes
 from sgmatte.trimaps import UNKNOWN
 
-PRIOR = 0.01  # what the network's word weighs; the diagonal of L is about 8
-PRIOR_FLAT = 10.0  # and more where the photo is flat
-FLAT = 1e-3  # variance of colours, of the three channels together, below which it is
+PRIOR = 0.006  # what the network's word weighs where it says 0 or 1; the diagonal of L is about 8
+DOUBT = 0.03  # the share of that where it says 0.5
+FLAT, PRIOR_FLAT = 3e-4, 5.0  # variance of colours, of the three channels together, below which it weighs this more
 FLAT_REACH = 17  # pixels a side of the window in which that is asked
+BLOCKS = 3e-3  # variance below which the blocks of a JPEG show: its colours are taken from
+BLUR = 3.0  # the photo smoothed by so many pixels
+BLUR_REACH = round(4 * BLUR)
 STEPS = 60  # of conjugate gradients: how far colours are followed, some hundred pixels
 TILE = 512  # pixels a side of what the Laplacian is built of at once: PyMatting takes 400 bytes a pixel
 REACH = 2  # windows of 3x3 join pixels that are so far apart
 NEIGHBOURS = (2 * REACH + 1) ** 2
-HALO = REACH + FLAT_REACH // 2
+HALO = REACH + max(FLAT_REACH // 2, BLUR_REACH)
 
 
 def refined(alpha: Tensor, image: Tensor, trimap: Tensor) -> Tensor:
@@ -61,13 +65,28 @@ def _solution(image: np.ndarray, unknown: np.ndarray, alpha: np.ndarray) -> np.n
     return answer
 
 
-def _trust(image: np.ndarray) -> np.ndarray:
-    """What the network's word weighs at each pixel, (H, W): more where the photo is so flat that its colours tell
-    nothing but the blocks of its JPEG.
-    """
+def _trust(alpha: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """What the network's word weighs at each pixel, from what it says there and how much colours vary around it."""
+    return PRIOR * (DOUBT + (2 * alpha - 1) ** 4) + PRIOR_FLAT * _below(FLAT, variance)
+
+
+def _variance(image: np.ndarray) -> np.ndarray:
+    """Of the colours around each pixel, summed over channels: (H, W, 3) -> (H, W)."""
     size = (FLAT_REACH, FLAT_REACH, 1)
-    variance = (uniform_filter(image**2, size) - uniform_filter(image, size) ** 2).sum(2).clip(0)
-    return PRIOR + PRIOR_FLAT * (FLAT / (variance + FLAT)) ** 2
+    spread: np.ndarray = (uniform_filter(image**2, size) - uniform_filter(image, size) ** 2).sum(2).clip(0)
+    return spread
+
+
+def _without_blocks(image: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """The image, smooth where it is so flat that the borders of its JPEG's blocks are what is seen best."""
+    share = _below(BLOCKS, variance)[..., None]
+    smooth = gaussian_filter(image, (BLUR, BLUR, 0), radius=(BLUR_REACH, BLUR_REACH, 0))
+    return np.ascontiguousarray(share * smooth + (1 - share) * image)
+
+
+def _below(limit: float, variance: np.ndarray) -> np.ndarray:
+    """1 where the variance is far below the limit, 1/4 at it, 0 far above."""
+    return (limit / (variance + limit)) ** 2
 
 
 def _system(image: np.ndarray, unknown: np.ndarray, alpha: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
@@ -87,14 +106,15 @@ def _system(image: np.ndarray, unknown: np.ndarray, alpha: np.ndarray) -> tuple[
         here = outer.part(unknown) & outer.mask(inner)
         if not here.any():
             continue
-        pixels = np.ascontiguousarray(outer.part(image), np.float64)
-        near = cf_laplacian(pixels, is_known=~outer.part(unknown))
+        pixels = outer.part(image).astype(np.float64)
+        variance = _variance(pixels)
+        near = cf_laplacian(_without_blocks(pixels, variance), is_known=~outer.part(unknown))
         rows = np.flatnonzero(here)
         weights = near.data.reshape(-1, NEIGHBOURS)[rows]
         neighbours = near.indices.reshape(-1, NEIGHBOURS)[rows]
         others = outer.part(numbers).ravel()[neighbours]
         number = outer.part(numbers).ravel()[rows]
-        prior[number] = _trust(pixels)[here]
+        prior[number] = _trust(outer.part(alpha)[here], variance[here])
         values[number] = np.where(others < 0, 0, weights)
         columns[number] = np.maximum(others, 0)
         certain = np.where(others < 0, weights, 0)
