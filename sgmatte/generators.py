@@ -51,6 +51,12 @@ def chosen_generator(name: str = "auto", size: int | None = None) -> tuple[str, 
     return next((found for found in fitting if zoo.present(GENERATORS[found].weight)), fitting[-1]), size
 
 
+def smaller_sizes(name: str, size: int) -> list[int]:
+    """The sizes below `size` that the generator for `--generator` and `--size` draws too, the largest first."""
+    found, _ = chosen_generator(name, size)
+    return sorted((side for side in GENERATORS[found].sizes if side < size), reverse=True)
+
+
 def weight_hashes(name: str, size: int) -> dict[str, str]:
     """sha256 of each weight file that the generator `name` draws pictures of `size` with, by the file's name."""
     weights = [GENERATORS[name].weight]

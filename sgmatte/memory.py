@@ -9,6 +9,8 @@ from typing import TypeVar
 
 Answer = TypeVar("Answer")
 
+WORDS = ("can't allocate memory", "not enough memory", "out of memory")  # torch's on Linux, on Windows, on a GPU
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory could not be had: Python's, NumPy's, torch's on a CPU or on a GPU."""
@@ -16,7 +18,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one; on a CPU, the message alone tells
         text = str(error)
-        return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text or "out of memory" in text
+        return type(error).__name__ == "OutOfMemoryError" or any(words in text for words in WORDS)
     return False
 
 

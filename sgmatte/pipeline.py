@@ -6,8 +6,9 @@ The stages know nothing of each other; this module alone joins them. The same ne
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,15 +16,16 @@ from torch import Tensor
 
 from sgmatte.device import Device
 from sgmatte.enhancement.critics import Judge, chosen_critic
-from sgmatte.enhancement.optimise import enhanced, working_scene
+from sgmatte.enhancement.optimise import WORKING_PIXELS, Enhancement, enhanced, working_scene
 from sgmatte.face import Quad, chosen_face, crop_of, detected_faces, ffhq_quad
 from sgmatte.frugal import frugal_alpha, frugal_trimap
 from sgmatte.generator import Generator, load_generator
-from sgmatte.generators import chosen_generator, weight_hashes
+from sgmatte.generators import chosen_generator, smaller_sizes, weight_hashes
 from sgmatte.inversion import Inversion, inversion_at, inverted
 from sgmatte.latents import Latents, Origin, checked_latents, latent_file
 from sgmatte.masks import read_trimap
 from sgmatte.matting.models import MattingModel, matting_model
+from sgmatte.memory import first_that_fits
 from sgmatte.nn.encoder import Encoder, encoder_model
 from sgmatte.nn.perceptual import PerceptualDistance, perceptual_distance
 from sgmatte.observers import Observe, silent
@@ -115,25 +117,12 @@ def enhance_photo(given: Path | Photo, networks: Networks, observe: Observe = si
     Raises:
         PhotoError, NoFaceError, UsageError, WeightError, DataError: see the stages.
     """
-    settings, device = networks.settings, networks.device.torch
     clock = Clock()
     photo = _photo(given, networks)
-    image = photo.image.to(device)
-
-    clock.start("inversion")
-    quad, inversion = (_kept if settings.latents else _found)(photo, image, networks, observe)
-
-    clock.start("enhancement")
-    scene = working_scene(image, quad, settings.size, networks, seed=settings.seed, backgrounds=settings.backgrounds)
-    enhancement = enhanced(
-        networks.generator,
-        inversion,
-        scene,
-        networks,
-        settings.weights,
-        settings.optimisation,
-        observe=lambda step, steps, row: observe("enhancement", step, steps),
-    )
+    image = photo.image.to(networks.device.torch)
+    ways = _ways_to_enhance(photo, image, networks, observe, clock)
+    (networks, quad, inversion, enhancement), way = first_that_fits(ways)
+    photo = _noted(photo, f"memory is too small for it: it was enhanced {way}" if way else None)
     delivered = enhancement.delivered(image, quad)
 
     clock.start("matte")
@@ -141,6 +130,43 @@ def enhance_photo(given: Path | Photo, networks: Networks, observe: Observe = si
     clock.stop()
     report = enhancement_report(networks, image, delivered, quad, inversion, enhancement, clock.seconds)
     return Enhanced(delivered.cpu(), matte, report)
+
+
+def _ways_to_enhance(
+    photo: Photo, image: Tensor, networks: Networks, observe: Observe, clock: Clock
+) -> Iterator[tuple[str, Callable[[], tuple[Networks, Quad, Inversion, Enhancement]]]]:
+    """As it is wished for; where memory is short, with each smaller picture of the generator, then on a smaller photo.
+
+    Latents out of a file are of one size of the generator.
+    """
+    settings = networks.settings
+
+    def moved(size: int, pixels: int = WORKING_PIXELS) -> tuple[Networks, Quad, Inversion, Enhancement]:
+        own = networks.under(replace(settings, size=size))
+        clock.start("inversion")
+        quad, inversion = (_kept if settings.latents else _found)(photo, image, own, observe)
+        clock.start("enhancement")
+        scene = working_scene(
+            image, quad, size, own, seed=settings.seed, backgrounds=settings.backgrounds, pixels=pixels
+        )
+        enhancement = enhanced(
+            own.generator,
+            inversion,
+            scene,
+            own,
+            settings.weights,
+            settings.optimisation,
+            observe=lambda step, steps, row: observe("enhancement", step, steps),
+        )
+        return own, quad, inversion, enhancement
+
+    yield "", partial(moved, settings.size)
+    smallest = settings.size
+    for size in () if settings.latents else smaller_sizes(settings.generator, settings.size):
+        yield f"with a picture of {size} pixels", partial(moved, size)
+        smallest = size
+    few = WORKING_PIXELS // 4
+    yield f"with a picture of {smallest} pixels and the photo at half the working size", partial(moved, smallest, few)
 
 
 def invert_photo(given: Path | Photo, networks: Networks, observe: Observe = silent) -> tuple[Latents, Inversion]:

@@ -23,7 +23,8 @@ def short(error: BaseException = RuntimeError(CPU)):  # noqa: B008
 
 
 def test_shortage_is_told_from_other_errors() -> None:
-    errors = RuntimeError(CPU), MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")
+    windows = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.")
+    errors = RuntimeError(CPU), windows, MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")
     assert all(map(is_out_of_memory, errors))
     assert not any(map(is_out_of_memory, (RuntimeError("shapes do not match"), ValueError(CPU))))
 

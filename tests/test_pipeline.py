@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from functools import cached_property, partial
 
@@ -13,6 +14,7 @@ from skimage import data
 
 from sgmatte import inversion, pipeline, zoo
 from sgmatte.device import chosen_device
+from sgmatte.enhancement import optimise
 from sgmatte.errors import DataError, NoFaceError
 from sgmatte.generator import StyleGAN2Generator
 from sgmatte.inversion import Stage
@@ -110,6 +112,50 @@ def test_without_steps_the_photo_is_matted_as_it_is(networks, portrait):
     assert matte.confidence.unknown == pytest.approx(float((matte.trimap == UNKNOWN).float().mean()))
     assert 0 < matte.confidence.entropy < 1
     assert enhanced.report["psnr"]["enhanced_photo"] is None
+
+
+CPU = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+
+
+def test_what_memory_is_too_small_for_is_enhanced_smaller_and_says_so(networks, portrait, monkeypatch):
+    """Stands in for a small machine alone: the sizes below are those of MobileStyleGAN, and all else is real."""
+    tried = []
+
+    def short(generator, crop, *rest, **options):
+        tried.append(crop.shape[-1])
+        if crop.shape[-1] > 256:
+            raise RuntimeError(CPU)
+        return inversion.inverted(generator, crop, *rest, **options)
+
+    monkeypatch.setattr(pipeline, "inverted", short)
+    large = networks()
+    large.settings = dataclasses.replace(large.settings, size=1024)
+    result = enhance_photo(portrait, large)
+    assert tried == [1024, 512, 256]
+    assert result.matte.photo.notes == ("memory is too small for it: it was enhanced with a picture of 256 pixels",)
+    assert result.report["settings"]["size"] == 256
+    assert list(result.report["seconds"]) == ["read", "inversion", "enhancement", "matte"]
+    torch.testing.assert_close(result.image, enhance_photo(portrait, networks()).image)
+
+
+def test_the_working_photo_is_made_smaller_last(networks, portrait, monkeypatch):
+    shown = []
+
+    def short(generator, inversion, scene, *rest, **options):
+        shown.append(scene.photo.shape[-2:])
+        if scene.photo.shape[-1] > 100:
+            raise MemoryError
+        return optimise.enhanced(generator, inversion, scene, *rest, **options)
+
+    monkeypatch.setattr(pipeline, "WORKING_PIXELS", 150 * 160)
+    monkeypatch.setattr(pipeline, "enhanced", short)
+    result = enhance_photo(portrait, networks())
+    assert shown == [(150, 160), (75, 80)]
+    assert "with a picture of 256 pixels and the photo at half the working size" in result.matte.photo.notes[0]
+    assert result.image.shape == (1, 3, 150, 160)
+    monkeypatch.setattr(pipeline, "WORKING_PIXELS", 4 * 150 * 160)
+    with pytest.raises(MemoryError):
+        enhance_photo(portrait, networks())
 
 
 def test_enhancing_from_a_latent_file_is_enhancing(networks, portrait, tmp_path):

@@ -109,18 +109,25 @@ class Enhancement:
 
 
 def working_scene(
-    photo: Tensor, quad: Quad, size: int, judges: Judges, *, seed: int = 0, backgrounds: Path | None = None
+    photo: Tensor,
+    quad: Quad,
+    size: int,
+    judges: Judges,
+    *,
+    seed: int = 0,
+    backgrounds: Path | None = None,
+    pixels: int = WORKING_PIXELS,
 ) -> Scene:
     """The scene of a photo (1, 3, H, W) in which `quad` is what the generator of `size` pixels draws.
 
-    The working photo shows the quad at about the generator's resolution, within 800 x 608 pixels in all.
+    The working photo shows the quad at about the generator's resolution, within `pixels` in all.
     `backgrounds` is a folder of photos to take the new background from; without one it is made up.
 
     Raises:
         DataError: `backgrounds` does not exist or holds no image.
     """
     height, width = photo.shape[-2:]
-    scale = min(1.0, size / quad.side, math.sqrt(WORKING_PIXELS / (height * width)))
+    scale = min(1.0, size / quad.side, math.sqrt(pixels / (height * width)))
     reduced = (max(1, round(height * scale)), max(1, round(width * scale)))
     small = F.interpolate(photo, reduced, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
     within = quad.scaled(reduced[1] / width, reduced[0] / height)
