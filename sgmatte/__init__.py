@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
-    from sgmatte.api import Session, composite, enhance, matte, trimap
-    from sgmatte.arrays import Composite, Enhanced, Matte, Trimap
+    from sgmatte.api import Session, composite, enhance, invert, matte, trimap
+    from sgmatte.arrays import Composite, Enhanced, Inversion, Matte, Trimap
     from sgmatte.errors import SgmatteError
 
 __version__ = "0.1.0"
 __all__ = [
     "Composite",
     "Enhanced",
+    "Inversion",
     "Matte",
     "Session",
     "SgmatteError",
@@ -26,6 +27,7 @@ __all__ = [
     "__version__",
     "composite",
     "enhance",
+    "invert",
     "matte",
     "trimap",
 ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from sgmatte import pipeline, zoo
-from sgmatte.arrays import Composite, Enhanced, Matte, StrPath, Trimap
+from sgmatte.arrays import Composite, Enhanced, Inversion, Matte, StrPath, Trimap
 from sgmatte.device import chosen_device
 from sgmatte.errors import UsageError
 from sgmatte.generators import GENERATORS, chosen_generator
@@ -26,7 +26,10 @@ from sgmatte.pipeline import Networks
 from sgmatte.scenery import background_of, in_front
 from sgmatte.settings import LossWeights, Optimisation, Settings
 
-__all__ = ["Composite", "Enhanced", "Matte", "Session", "Trimap", "composite", "enhance", "matte", "trimap"]
+__all__ = [
+    *("Composite", "Enhanced", "Inversion", "Matte", "Session", "Trimap"),
+    *("composite", "enhance", "invert", "matte", "trimap"),
+]
 
 
 class Session:
@@ -123,7 +126,7 @@ class Session:
         Args:
             generator: what draws the face, as `--generator`; auto: the best one present that draws `size`.
             size: pixels of the generator's picture, 256, 512 or 1024; None: 256, where the generator draws that.
-            latents: file of `sgmatte invert`, or a folder of them, in place of an inversion (`--from`).
+            latents: file of `invert`, or a folder of them, in place of an inversion (`--from`).
             optimise: what moves: W+, the noise maps or both.
             steps: of the enhancement.
             rate: learning rate of the noise maps; W+ takes a fifth of it.
@@ -166,10 +169,36 @@ class Session:
             max_pixels=max_pixels,
         )
         with self._turn:
-            if not zoo.present(GENERATORS[name].weight):
-                zoo.fetch(GENERATORS[name].weight, observe)
+            _fetch_once(name, observe)
             result = pipeline.enhance_photo(photo_of(image, max_pixels), self._networks.under(settings), observe)
         return Enhanced(result)
+
+    def invert(
+        self,
+        image: Picture,
+        *,
+        generator: str = "auto",
+        size: int | None = None,
+        face: int = 0,
+        whole: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        observe: Observe = silent,
+    ) -> Inversion:
+        """The latents whose picture is a photo's face, to enhance it from.
+
+        Args:
+            generator, size, face, whole, max_pixels, observe: as in `enhance`, which needs the same generator and size.
+
+        Raises:
+            PhotoError, NoFaceError, UsageError, WeightError: as `sgmatte invert` says.
+        """
+        name, pixels = chosen_generator(generator, size)
+        settings = Settings(generator=name, size=pixels, face=face, whole=whole, max_pixels=max_pixels)
+        with self._turn:
+            _fetch_once(name, observe)
+            photo = photo_of(image, max_pixels)
+            latents, found = pipeline.invert_photo(photo, self._networks.under(settings), observe)
+        return Inversion(latents, found, photo.notes)
 
     def composite(
         self,
@@ -206,6 +235,12 @@ class Session:
         return Composite(image)
 
 
+def _fetch_once(generator: str, observe: Observe) -> None:
+    weight = GENERATORS[generator].weight
+    if not zoo.present(weight):
+        zoo.fetch(weight, observe)
+
+
 @cache
 def _session() -> Session:
     return Session()
@@ -232,4 +267,5 @@ def _shared(method: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
 trimap = _shared(Session.trimap)
 matte = _shared(Session.matte)
 enhance = _shared(Session.enhance)
+invert = _shared(Session.invert)
 composite = _shared(Session.composite)

@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from torch import Tensor
 
-from sgmatte import results
+from sgmatte import inversion, results
 from sgmatte.forms import Bits, Form
+from sgmatte.latents import Latents, write_latents
 from sgmatte.masks import TRIMAP_LEVELS, write_trimap
 from sgmatte.metadata import metadata_for
 from sgmatte.trimaps import Confidence
@@ -150,6 +151,40 @@ class Enhanced:
         form = Form(format, bits, keep_metadata)
         metadata = metadata_for(form, self.tensors.matte.photo.path)
         return results.write_enhanced(self.tensors, Path(folder), form, metadata)
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """What `invert` gives.
+
+    Attributes:
+        latents: W+, noise maps and the face's place in the photo, as tensors (sgmatte/latents.py).
+        tensors: how they were found (sgmatte/inversion.py).
+        notes: what of the photo was left behind, in words.
+    """
+
+    latents: Latents
+    tensors: inversion.Inversion
+    notes: tuple[str, ...]
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """float32 (S, S, 3): what the generator draws there."""
+        return array_of(self.tensors.image.clamp(0, 1).cpu())
+
+    @property
+    def psnr(self) -> float:
+        """Of `image` to the photo's face, in dB."""
+        return self.tensors.psnr
+
+    def save(self, path: StrPath) -> Path:
+        """Write the file that `enhance` takes as `latents`, safetensors; returns its path.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_latents(Path(path), self.latents)
+        return Path(path)
 
 
 @dataclass(frozen=True, eq=False)

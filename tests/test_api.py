@@ -20,18 +20,21 @@ from typer.testing import CliRunner
 
 import sgmatte
 from sgmatte import api, inversion, pipeline, results
-from sgmatte.cli import composite, enhance, matte
+from sgmatte.cli import composite, enhance, invert, matte
 from sgmatte.cli.app import app
 from sgmatte.errors import PhotoError, TrimapError, UsageError
 from sgmatte.inversion import Stage
+from sgmatte.latents import read_latents
 from sgmatte.masks import read_alpha, read_cutout, read_trimap
+from sgmatte.observers import Observe
 from sgmatte.photo import Photo, read_photo
 from sgmatte.pictures import cutout_of, photo_of, trimap_of
 
 SIZE = H, W = 150, 160
+GENERATOR = ("--generator", "stylegan2-portrait-256")
 QUICK = partial(inversion.Schedule, w_plus=Stage(2, 0.3), noise=Stage(2, 0.1, 0.06))
 # Options that say where results go, in what form, and what is shown meanwhile: results have `save`, callers `observe`.
-OF_FILES_AND_SCREENS = {"out", "out_dir", "cutout", "quiet", "json"} | {
+OF_FILES_AND_SCREENS = {"out", "out_dir", "cutout", "picture", "quiet", "json"} | {
     *("format", "bits", "keep_metadata"),
     *("recursive", "files_from", "name", "skip_existing", "dry_run", "jobs", "engine", "report"),
 }
@@ -84,6 +87,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         (matte.matte, sgmatte.Session.matte),
         (matte.trimap, sgmatte.Session.trimap),
         (enhance.enhance, sgmatte.Session.enhance),
+        (invert.invert, sgmatte.Session.invert),
         (composite.composite, sgmatte.Session.composite),
     ],
 )
@@ -97,7 +101,7 @@ def test_words_and_defaults_are_those_of_the_command_line(command: object, metho
     assert set(ours) - set(wanted) <= {"self", "image", "cutout", "observe"}
 
 
-@pytest.mark.parametrize("name", ["matte", "trimap", "enhance", "composite"])
+@pytest.mark.parametrize("name", ["matte", "trimap", "enhance", "invert", "composite"])
 def test_functions_are_methods_of_a_kept_session(name: str) -> None:
     function, method = getattr(sgmatte, name), getattr(sgmatte.Session, name)
     assert list(options(function)) == list(options(method))[1:]
@@ -355,6 +359,27 @@ def test_enhance_works_on_arrays(
     assert on_blue[0, 0] == pytest.approx([0, 0, 1])
 
 
+def test_an_inversion_is_what_enhance_goes_on_from(
+    session: sgmatte.Session, portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inversion, "Schedule", QUICK)
+    stages = []
+    words = {"generator": "stylegan2-portrait-256", "whole": True}
+    found = session.invert(portrait, **words, observe=lambda stage, *_: stages.append(stage))  # type: ignore[arg-type]
+    assert (found.image.shape, found.notes) == ((256, 256, 3), ())
+    assert 0 <= found.image.min() < found.image.max() <= 1
+    assert found.psnr == found.tensors.psnr > 0
+    assert list(dict.fromkeys(stages)) == ["face", "inversion"]
+    file = found.save(tmp_path / "a.safetensors")
+    assert torch.equal(read_latents(file).w_plus, found.latents.w_plus)
+    later = session.enhance(portrait, latents=file, steps=0, **words)  # type: ignore[arg-type]
+    assert later.report["psnr"]["inversion"] == pytest.approx(found.psnr, abs=1e-3)
+    CliRunner().invoke(
+        app, ["invert", str(portrait), "--whole", "--out-dir", str(tmp_path), *GENERATOR, "--device=cpu"]
+    )
+    assert read_latents(tmp_path / "astronaut_latents.safetensors").quad == found.latents.quad
+
+
 # --- the documentation
 
 
@@ -367,7 +392,7 @@ def test_the_examples_in_the_documentation_run(
 ) -> None:
     whole = pipeline.enhance_photo
 
-    def shorter(photo: Photo, networks: pipeline.Networks, observe: pipeline.Observe) -> results.Enhanced:
+    def shorter(photo: Photo, networks: pipeline.Networks, observe: Observe) -> results.Enhanced:
         settings = networks.settings
         assert settings.optimisation.steps == 20
         settings = replace(settings, size=256, optimisation=replace(settings.optimisation, steps=0))

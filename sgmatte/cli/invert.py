@@ -52,6 +52,7 @@ def invert(
 
     from sgmatte.generators import GENERATORS, chosen_generator
     from sgmatte.latents import write_latents
+    from sgmatte.photo import read_photo
     from sgmatte.pipeline import Networks, invert_photo
     from sgmatte.settings import Settings
     from sgmatte.writers import write_image
@@ -64,13 +65,15 @@ def invert(
     networks = Networks(settings, chosen)
 
     def work(job: Job, observe: Observe) -> dict[str, Any]:
-        latents, inversion = invert_photo(job.photo, networks, observe)
+        photo = read_photo(job.photo, max_pixels)
+        latents, inversion = invert_photo(photo, networks, observe)
         write_latents(job.files["latents"], latents)
         if picture:
             write_image(job.files["inverted"], inversion.image.clamp(0, 1))
         return {
             "files": {kind: str(file) for kind, file in job.files.items()},
             "generator": networks.generator.name,
+            "notes": list(photo.notes),
             "psnr": {"after_w_plus": inversion.psnr_after_w, "inversion": inversion.psnr},
             "seconds": round(inversion.seconds, 3),
         }
