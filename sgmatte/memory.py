@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 Answer = TypeVar("Answer")
@@ -44,6 +46,8 @@ def first_that_fits(ways: Iterable[tuple[str, Callable[[], Answer]]]) -> tuple[A
 def _give_back() -> None:
     """Return to the system what nobody holds any more."""
     gc.collect()
+    with suppress(AttributeError, OSError, TypeError):  # glibc keeps what was freed; others have no such thing
+        ctypes.CDLL(None).malloc_trim(0)
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
