@@ -112,6 +112,11 @@ class Session:
         pixel_weight: float = 10.0,
         perceptual_weight: float = 1.0,
         adversarial_weight: float = 1.0,
+        boundary_weight: float = 0.0,
+        confidence_weight: float = 0.0,
+        consistency_weight: float = 0.0,
+        consensus_weight: float = 0.0,
+        if_better: bool = True,
         critic: str = "composite",
         backgrounds: StrPath | None = None,
         perceptual: Literal["auto", "effnet", "lpips"] = "auto",
@@ -136,6 +141,8 @@ class Session:
             whole: work on the whole photo instead of a face.
             landmarks: what places eyes and mouth; fan only where its weights are present.
             entropy_weight, pixel_weight, perceptual_weight, adversarial_weight: of the four losses.
+            boundary_weight, confidence_weight, consistency_weight, consensus_weight: of others that might help.
+            if_better: where the enhanced photo's matte is no surer, give the photo's own.
             critic: what judges composites: composite, or a discriminator's file from `sgmatte train alphagan`.
             backgrounds: folder of photos for the critic's composites; made up without it.
             perceptual: features of the perceptual loss; lpips only where its weights are present.
@@ -164,7 +171,12 @@ class Session:
                 pixels=pixel_weight,
                 perceptual=perceptual_weight,
                 adversarial=adversarial_weight,
+                boundary=boundary_weight,
+                confidence=confidence_weight,
+                consistency=consistency_weight,
+                consensus=consensus_weight,
             ),
+            keep="better" if if_better else "enhanced",
             seed=seed,
             max_pixels=max_pixels,
         )

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from sgmatte.device import Device
+from sgmatte.enhancement.choice import kept_matte
 from sgmatte.enhancement.critics import Judge, chosen_critic
 from sgmatte.enhancement.optimise import WORKING_PIXELS, Enhancement, enhanced, working_scene
 from sgmatte.face import Quad, chosen_face, crop_of, detected_faces, ffhq_quad
@@ -126,9 +127,10 @@ def enhance_photo(given: Path | Photo, networks: Networks, observe: Observe = si
     delivered = enhancement.delivered(image, quad)
 
     clock.start("matte")
-    matte = _matte(photo, delivered, networks, observe)
+    own, enhanced_one = (_matte(photo, version, networks, observe) for version in (image, delivered))
+    matte, whose = kept_matte(own, enhanced_one, settings.keep)
     clock.stop()
-    report = enhancement_report(networks, image, delivered, quad, inversion, enhancement, clock.seconds)
+    report = enhancement_report(networks, (own, enhanced_one), whose, quad, inversion, enhancement, clock.seconds)
     return Enhanced(delivered.cpu(), matte, report)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sgmatte import __version__, zoo
 from sgmatte.device import peak_memory_mb
+from sgmatte.enhancement.losses import doubt
 from sgmatte.foreground import estimated_foreground
 from sgmatte.forms import PLAIN, Form
 from sgmatte.masks import write_trimap
@@ -23,7 +24,7 @@ from sgmatte.metadata import NO_METADATA, Metadata
 from sgmatte.metrics import psnr
 from sgmatte.photo import Photo, write_json
 from sgmatte.preview import preview_image
-from sgmatte.trimaps import Confidence, entropy
+from sgmatte.trimaps import Confidence
 from sgmatte.writers import written
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class Matte:
     def foreground(self) -> Tensor:
         """(1, 3, H, W) colours without the old background; estimated once, for those who ask."""
         return estimated_foreground(self.image, self.alpha)
+
+    @cached_property
+    def doubt(self) -> float:
+        """How undecided alpha is, in [0, 1]: see `sgmatte.enhancement.losses.doubt`."""
+        return float(doubt(self.alpha))
 
     @property
     def cutout(self) -> Tensor:
@@ -112,16 +118,18 @@ class Clock:
 
 def enhancement_report(
     networks: Networks,
-    photo: Tensor,
-    delivered: Tensor,
+    mattes: tuple[Matte, Matte],
+    whose: str,
     quad: Quad,
     inversion: Inversion,
     enhancement: Enhancement,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """What <stem>_report.json holds: everything that is needed to repeat the result, and how it came about."""
-    with torch.no_grad():
-        before, after = (float(entropy(networks.trimap.logits(x))) for x in (photo, delivered))
+    """What <stem>_report.json holds: everything that is needed to repeat the result, and how it came about.
+
+    `mattes` are those of the photo and of its enhanced version, `whose` is the one that was kept.
+    """
+    before, after = (asdict(matte.confidence) | {"doubt": matte.doubt} for matte in mattes)
     return {
         "versions": {"sgmatte": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "device": {"name": networks.device.name, "reason": networks.device.reason},
@@ -134,9 +142,12 @@ def enhancement_report(
         "psnr": {
             "inversion_after_w_plus": inversion.psnr_after_w,
             "inversion": inversion.psnr,
-            "enhanced_photo": psnr(delivered, photo) if enhancement.best else None,  # step 0 is the photo itself
+            # step 0 is the photo itself
+            "enhanced_photo": psnr(mattes[1].image, mattes[0].image) if enhancement.best else None,
         },
-        "trimap_entropy": {"before": before, "after": after},
+        "trimap_entropy": {"before": before["entropy"], "after": after["entropy"]},
+        "confidence": {"before": before, "after": after},
+        "matte_of": whose,
         "losses": {"inversion": inversion.losses, "enhancement": enhancement.losses, "kept_step": enhancement.best},
         "seconds": seconds,
         "peak_memory_mb": peak_memory_mb(),

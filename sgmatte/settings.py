@@ -13,6 +13,7 @@ from sgmatte.hostile import MAX_PIXELS
 
 VARIABLES = ("latent", "noise", "both")
 PASTES = ("residual", "full")
+KEEPS = ("better", "enhanced", "surer")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,16 @@ class LossWeights:
     pixels: float = 10.0
     perceptual: float = 1.0
     adversarial: float = 1.0
+    # Not in the paper, and 0 because they did not lower the matte's error: docs/results.md has the figures.
+    boundary: float = 0.0
+    confidence: float = 0.0
+    consistency: float = 0.0
+    consensus: float = 0.0
+
+    @property
+    def of_alpha(self) -> bool:
+        """Whether a loss looks at the matting model's alpha."""
+        return any((self.adversarial, self.confidence, self.consistency))
 
 
 @dataclass(frozen=True)
@@ -72,5 +83,6 @@ class Settings:
     backgrounds: Path | None = None  # photos for the composites of the adversarial loss; without them they are made up
     optimisation: Optimisation = field(default_factory=Optimisation)
     weights: LossWeights = field(default_factory=LossWeights)
+    keep: str = "better"  # one of KEEPS: see `sgmatte.enhancement.choice`
     seed: int = 0
     max_pixels: int = MAX_PIXELS

@@ -109,10 +109,15 @@ def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:
     return network.eval().requires_grad_(False)
 
 
-def entropy(logits: Tensor) -> Tensor:
-    """Mean Shannon entropy over pixels, in nats: 0 for a trimap without doubt, at most ln 3. (N, 3, H, W) -> scalar."""
+def entropies(logits: Tensor) -> Tensor:
+    """Shannon entropy of each pixel, in nats: 0 where there is no doubt, at most ln 3. (N, 3, H, W) -> (N, 1, H, W)."""
     log_probability = F.log_softmax(logits, dim=1)
-    return -(log_probability.exp() * log_probability).sum(1).mean()
+    return -(log_probability.exp() * log_probability).sum(1, keepdim=True)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Mean of `entropies` over all pixels, a scalar."""
+    return entropies(logits).mean()
 
 
 def confidence(trimap: Tensor, entropy: float | None = None) -> Confidence:

@@ -129,6 +129,11 @@ def test_the_same_words_mean_the_same_settings(
         "pixel_weight": 3.0,
         "perceptual_weight": 4.0,
         "adversarial_weight": 0.0,
+        "boundary_weight": 0.5,
+        "confidence_weight": 0.25,
+        "consistency_weight": 0.75,
+        "consensus_weight": 1.5,
+        "if_better": False,
         "critic": "another",
         "backgrounds": str(tmp_path),
         "perceptual": "effnet",
@@ -145,11 +150,14 @@ def test_the_same_words_mean_the_same_settings(
     monkeypatch.setattr(pipeline, "enhance_photo", enhance_photo)
     with pytest.raises(UsageError, match="far enough"):
         session.enhance(portrait, **words)
-    spelled = {"latents": "--from"}
+    spelled = {"latents": "--from", "if_better": "--always"}
     arguments = [
         part
         for name, value in words.items()
-        for part in (spelled.get(name, "--" + name.replace("_", "-")), *([] if value is True else [str(value)]))
+        for part in (
+            spelled.get(name, "--" + name.replace("_", "-")),
+            *([] if isinstance(value, bool) else [str(value)]),
+        )
     ]
     result = CliRunner().invoke(app, ["enhance", str(portrait), *arguments])
     assert "far enough" in result.stderr

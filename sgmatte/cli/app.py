@@ -10,7 +10,20 @@ from typing import Annotated, Any
 import typer
 
 from sgmatte import __version__
-from sgmatte.cli import bench, composite, config, doctor, enhance, evaluate, invert, matte, messages, train, weights
+from sgmatte.cli import (
+    bench,
+    composite,
+    config,
+    doctor,
+    enhance,
+    evaluate,
+    invert,
+    matte,
+    messages,
+    study,
+    train,
+    weights,
+)
 from sgmatte.cli.messages import error_line
 from sgmatte.errors import SgmatteError
 
@@ -35,6 +48,7 @@ app.command()(doctor.doctor)
 app.command()(config.config)
 app.add_typer(weights.app, name="weights", help="The trained weights: list, fetch, verify, find.")
 app.add_typer(train.app, name="train", help="Train the networks that sgmatte ships, on your own data.")
+app.add_typer(study.app, name="study", help="What enhancement does to mattes, and generated portraits to training.")
 app.add_typer(bench.app, name="bench", help="Measure every figure that sgmatte claims.")
 
 

@@ -60,6 +60,10 @@ def enhance(
     pixel_weight: Annotated[float, weight("Mean squared error to the photo.")] = 10.0,
     perceptual_weight: Annotated[float, weight("Perceptual distance to the photo.")] = 1.0,
     adversarial_weight: Annotated[float, weight("A: what the critic holds against the composite.")] = 1.0,
+    boundary_weight: Annotated[float, weight("Entropy of the trimap where it is unknown.")] = 0.0,
+    confidence_weight: Annotated[float, weight("What of alpha is neither 0 nor 1.")] = 0.0,
+    consistency_weight: Annotated[float, weight("Difference of alpha from that of the mirrored photo.")] = 0.0,
+    consensus_weight: Annotated[float, weight("Distance of the trimap from what several looks agree on.")] = 0.0,
     critic: Annotated[
         str,
         typer.Option(
@@ -77,6 +81,10 @@ def enhance(
             help="Features of the perceptual loss; lpips only where its weights are present.", rich_help_panel=LOSSES
         ),
     ] = "auto",
+    if_better: Annotated[
+        bool,
+        typer.Option("--if-better/--always", help="Give the photo's own matte where the enhanced one is no surer."),
+    ] = True,
     format: options.Format = None,
     bits: options.Bits = "8",
     keep_metadata: options.KeepMetadata = False,
@@ -129,7 +137,12 @@ def enhance(
                 pixels=pixel_weight,
                 perceptual=perceptual_weight,
                 adversarial=adversarial_weight,
+                boundary=boundary_weight,
+                confidence=confidence_weight,
+                consistency=consistency_weight,
+                consensus=consensus_weight,
             ),
+            keep="better" if if_better else "enhanced",
             seed=seed,
             max_pixels=max_pixels,
         )

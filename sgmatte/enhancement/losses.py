@@ -1,7 +1,8 @@
-"""The four losses of the enhancement, one function each.
+"""The losses of the enhancement, one function each.
 
 Xu, Zhou, He: *Self-supervised Matting-specific Portrait Enhancement and Generation* (SMPEG), IEEE TIP 2022. Two let the
-networks decide more easily (entropy, adversarial), two keep the portrait what it is (pixels, perceptual).
+networks decide more easily (entropy, adversarial), two keep the portrait what it is (pixels, perceptual). The others
+are candidates for the first two's place.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgmatte.trimaps import entropy
+from sgmatte.trimaps import UNKNOWN, entropies, entropy
 
 
 def trimap_entropy(logits: Tensor) -> Tensor:
@@ -39,3 +40,29 @@ def adversarial(logits: Tensor) -> Tensor:
             that looks wrong is not outvoted by faultless ones, and faultless ones are left in peace.
     """
     return F.softplus(-logits).mean()
+
+
+def boundary_entropy(logits: Tensor) -> Tensor:
+    """`trimap_entropy`, its mean over the unknown pixels alone; 0 where there are none."""
+    unknown = (logits.argmax(1, keepdim=True) == UNKNOWN).float()
+    return (entropies(logits) * unknown).sum() / unknown.sum().clamp(min=1)
+
+
+def consensus(logits: Tensor, opinion: Tensor) -> Tensor:
+    """Cross-entropy, in nats, of a trimap to the classes' probabilities that several looks at the photo agreed on.
+
+    Args:
+        logits: (N, 3, H, W) of the trimap network in one look.
+        opinion: (N, 3, H, W) probabilities.
+    """
+    return -(opinion * F.log_softmax(logits, 1)).sum(1).mean()
+
+
+def doubt(alpha: Tensor) -> Tensor:
+    """How undecided an alpha (N, 1, H, W) is: mean of 4 a (1 - a), in [0, 1]."""
+    return (4 * alpha * (1 - alpha)).mean()
+
+
+def inconsistency(alpha: Tensor, again: Tensor) -> Tensor:
+    """Mean squared difference of two alphas of one picture, seen in two ways."""
+    return F.mse_loss(alpha, again)

@@ -17,7 +17,16 @@ from torch import Tensor
 
 from sgmatte.device import fast_in_bf16
 from sgmatte.enhancement.backgrounds import background
-from sgmatte.enhancement.losses import adversarial, perceptual, pixel_distance, trimap_entropy
+from sgmatte.enhancement.losses import (
+    adversarial,
+    boundary_entropy,
+    consensus,
+    doubt,
+    inconsistency,
+    perceptual,
+    pixel_distance,
+    trimap_entropy,
+)
 from sgmatte.errors import UsageError
 from sgmatte.face import Placement, Quad, crop_of
 from sgmatte.foreground import composite, estimated_foreground
@@ -167,7 +176,7 @@ def enhanced(
         UsageError: the adversarial loss needs the gradient of a matting model that has none.
     """
     weights, settings = weights or LossWeights(), settings or Optimisation()
-    if weights.adversarial and not judges.matting.differentiable:
+    if weights.of_alpha and not judges.matting.differentiable:
         raise UsageError(
             f"the adversarial loss needs the gradient of the matting model, and {judges.matting.name} has none; "
             "set its weight to 0 or choose another model"
@@ -175,6 +184,7 @@ def enhanced(
     with torch.no_grad():
         start = generator.synthesis(inversion.w_plus, inversion.noise)
     to_crop = judges.perceptual.against(scene.crop)
+    opinion = judges.trimap.mean_logits(scene.photo).softmax(1) if weights.consensus else None
 
     def losses(image: Tensor) -> dict[str, Tensor]:
         change = image - start
@@ -186,13 +196,27 @@ def enhanced(
             "pixels": pixel_distance(crop, scene.crop),
             "perceptual": perceptual(to_crop(crop)),
         }
+        if weights.boundary:
+            terms["boundary"] = boundary_entropy(logits)
+        if opinion is not None:
+            terms["consensus"] = consensus(logits, opinion)
+        if weights.of_alpha:
+            terms |= alpha_losses(scene.part(photo), scene.part(logits.argmax(dim=1, keepdim=True)))
+        return terms
+
+    def alpha_losses(part: Tensor, trimap: Tensor) -> dict[str, Tensor]:
+        # half the time of a step is spent here, and a direction to move in needs no more digits than bfloat16 has
+        with torch.autocast(part.device.type, torch.bfloat16, enabled=fast_in_bf16(part.device)):
+            alpha = judges.matting(part, trimap).float()
+            mirrored = judges.matting(part.flip(3), trimap.flip(3)).float().flip(3) if weights.consistency else alpha
+        terms = {}
         if weights.adversarial:
-            trimap = scene.part(logits.argmax(dim=1, keepdim=True))
-            # half the time of a step is spent here, and a direction to move in needs no more digits than bfloat16 has
-            with torch.autocast(photo.device.type, torch.bfloat16, enabled=fast_in_bf16(photo.device)):
-                alpha = judges.matting(scene.part(photo), trimap).float()
             placed = composite(alpha, scene.foreground, scene.background)
             terms["adversarial"] = adversarial(judges.critic(placed, trimap))
+        if weights.confidence:
+            terms["confidence"] = doubt(alpha)
+        if weights.consistency:
+            terms["consistency"] = inconsistency(alpha, mirrored)
         return terms
 
     w_plus = inversion.w_plus.detach().clone().requires_grad_(settings.variables != "noise")

@@ -1,0 +1,156 @@
+"""Studies of enhancement: rows that resume, what they say, and whose matte is kept."""
+
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_pipeline import Small
+from typer.testing import CliRunner
+
+from sgmatte import inversion, pipeline
+from sgmatte.cli.app import app
+from sgmatte.device import chosen_device
+from sgmatte.enhancement.choice import is_surer, kept_matte
+from sgmatte.enhancement.losses import boundary_entropy, consensus, doubt, inconsistency
+from sgmatte.errors import DataError, UsageError
+from sgmatte.inversion import Stage
+from sgmatte.photo import Photo
+from sgmatte.results import Matte
+from sgmatte.settings import Optimisation, Settings
+from sgmatte.study.enhancing import numbered_problems, read_rows, study_rows
+from sgmatte.study.pictures import extremes, write_plot, write_sheet
+from sgmatte.study.summary import changes, fidelities, write_summary
+from sgmatte.study.variants import VARIANTS, chosen_variants
+from sgmatte.train.data import PortraitFolder
+from sgmatte.trimaps import Confidence
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    quick = partial(inversion.Schedule, w_plus=Stage(2, 0.3), noise=Stage(2, 0.1, 0.06))
+    monkeypatch.setattr(inversion, "Schedule", quick)
+    monkeypatch.setattr(pipeline, "weight_hashes", lambda name, size: {"small": f"{name} {size}"})
+    settings = Settings(generator="mobilestylegan", whole=True, optimisation=Optimisation(steps=2))
+    return Small(settings, chosen_device("cpu"))
+
+
+def found(networks, data, folder, variants=("always",), count=2):
+    subjects = numbered_problems(PortraitFolder(data / "portraits"), data / "backgrounds", count, 0)
+    models = ["gca", "closed-form"]
+    return study_rows(subjects, chosen_variants(list(variants)), models, networks, folder, {"seed": 0})
+
+
+def test_a_study_goes_on_where_it_was(networks, data, tmp_path, monkeypatch):
+    folder = tmp_path / "study"
+    rows, faceless = found(networks, data, folder, count=1)
+    assert [(row.variant, row.model) for row in rows] == [("always", "gca"), ("always", "closed-form")]
+    assert not faceless
+    assert rows[0].psnr > 25
+    assert rows[0].kept == "enhanced"
+    assert rows[0].sad_before > 0
+    worked = []
+    monkeypatch.setattr(
+        "sgmatte.study.enhancing.enhance_photo", lambda *a: worked.append(a) or pipeline.enhance_photo(*a)
+    )
+    again, _ = found(networks, data, folder, ["always", "surer"])
+    assert len(worked) == 3  # the second photo twice, the first by the new variant alone
+    assert [replace(row, seconds=0) for row in again[:2]] == [
+        replace(row, seconds=0) for row in read_rows(folder / "rows.csv")[:2]
+    ]
+    assert len(list((folder / "mobilestylegan-256-whole").iterdir())) == 2
+    with pytest.raises(DataError, match="another study"):
+        study_rows(iter(()), [], [], networks, folder, {"seed": 1})
+
+    write_summary(folder, again)
+    write_plot(folder, again)
+    write_sheet(folder, extremes(again, "surer", "gca"))
+    assert (folder / "summary.csv").read_text().count("\n") == 1 + 2 * 2 * 6
+    sheet, strip = Image.open(folder / "extremes.png"), Image.open(next((folder / "strips").iterdir()))
+    assert sheet.height == pytest.approx(2 * strip.height, abs=4)
+    assert Image.open(folder / "changes.png").width == 800
+
+
+def row(photo, before, after, **others):
+    from sgmatte.study.enhancing import Row
+
+    pairs = {
+        f"{e}_{w}": v
+        for e in ("sad", "mse", "sad_unknown", "mse_unknown", "gradient", "connectivity")
+        for w, v in (("before", before), ("after", after))
+    }
+    about = {"entropy_before": 0.2, "entropy_after": 0.1, "doubt_before": 0.1, "doubt_after": 0.05, "kept": "enhanced"}
+    about |= {"psnr": 40.0, "perceptual": 0.01, "psnr_inversion": 30.0, "seconds": 1.0}
+    return Row(photo, "default", "gca", **pairs, **(about | others))
+
+
+def test_what_rows_say():
+    rows = [row(str(k), 10.0, 9.0 - 0.1 * k) for k in range(7)] + [
+        row("same", 10.0, 10.0, psnr=math.inf),
+        row("bad", 10.0, 12.0),
+    ]
+    change = changes(rows)[0]
+    assert (change.error, change.photos, change.before) == ("sad", 9, 10.0)
+    assert change.after == pytest.approx(np.mean([r.sad_after for r in rows]))
+    assert change.change == pytest.approx(change.after / 10 - 1)
+    assert change.worse == pytest.approx(1 / 9)
+    assert 0.01 < change.p < 0.3
+    assert changes([row("a", 1.0, 1.0)])[0].p == 1
+    fidelity = fidelities(rows)[0]
+    assert (fidelity.psnr, fidelity.photos) == (40.0, 9)  # what did not change has no finite one
+    assert [r.photo for r in extremes(rows, "default", "gca")] == ["6", "5", "4", "3", "1", "0", "same", "bad"]
+
+
+def matte(alpha, entropy):
+    picture = torch.zeros(1, 3, 2, 2)
+    values = torch.tensor(alpha).float().view(1, 1, 2, 2)
+    return Matte(
+        Photo(Path("x"), picture), picture, torch.ones(1, 1, 2, 2).long(), values, Confidence(0, 1, 0, entropy)
+    )
+
+
+def test_the_surer_matte_is_kept():
+    soft, firm = matte([0, 0.4, 0.6, 1], 0.2), matte([0, 0.1, 0.5, 1], 0.1)
+    assert is_surer(firm, soft)
+    assert not is_surer(soft, firm)
+    assert not is_surer(firm, firm)
+    assert not is_surer(matte([0, 0.1, 0.5, 1], 0.3), soft)  # alpha surer, trimap less so
+    assert kept_matte(soft, firm, "better") == (firm, "enhanced")
+    assert kept_matte(firm, soft, "better") == (firm, "photo")
+    assert kept_matte(firm, soft, "enhanced") == (soft, "enhanced")
+    both, whose = kept_matte(soft, firm, "surer")
+    torch.testing.assert_close(both.alpha.flatten(), torch.tensor([0, 0.1, 0.6, 1]))
+    assert whose == "both"
+
+
+def test_losses_that_might_help():
+    logits = torch.tensor([[9.0, 0, 0], [0, 1, 0], [0, 9, 0], [0, 0, 9]]).T.reshape(1, 3, 2, 2)
+    unsure = torch.tensor([0.0, 1, 0]).softmax(0)
+    sure = torch.tensor([0.0, 9, 0]).softmax(0)
+    expected = -sum(float((p * p.log()).sum()) for p in (unsure, sure)) / 2
+    assert boundary_entropy(logits).item() == pytest.approx(expected, rel=1e-4)
+    assert boundary_entropy(torch.tensor([9.0, 0, 0]).view(1, 3, 1, 1)).item() == 0
+    assert consensus(torch.zeros(1, 3, 2, 2), logits.softmax(1)).item() == pytest.approx(math.log(3))
+    assert doubt(torch.tensor([0.0, 0.5, 1, 1])).item() == pytest.approx(0.25)
+    assert inconsistency(torch.zeros(4), torch.tensor([0.0, 0, 0, 1])).item() == pytest.approx(0.25)
+
+
+def test_each_variant_differs_from_the_default():
+    default = Settings()
+    assert VARIANTS["default"].settings(default) == default
+    assert all(v.settings(default) != default for name, v in VARIANTS.items() if name != "default")
+    assert len({repr(v.settings(default)) for v in VARIANTS.values()}) == len(VARIANTS)
+    with pytest.raises(UsageError, match="no variant 'none'"):
+        chosen_variants(["none"])
+
+
+def test_the_command_lists_variants(tmp_path):
+    result = CliRunner().invoke(
+        app, ["study", "enhance", "--data", str(tmp_path), "-o", str(tmp_path), "--variant", "list"]
+    )
+    assert result.exit_code == 0
+    assert all(name in result.stdout for name in VARIANTS)
