@@ -6,15 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sgmatte.errors import DataError
 from sgmatte.face import chosen_face, crop_of, detected_faces, ffhq_quad
 from sgmatte.generator import Generator
 from sgmatte.inversion import inverted
 from sgmatte.nn.encoder import Encoder
 from sgmatte.nn.perceptual import PerceptualDistance
 from sgmatte.photo import read_photo
+from sgmatte.train.data import PortraitFolder
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,15 @@ def inversion_scores(
             crop=crop,
             image=found.image,
         )
+
+
+def portrait_sample(portraits: PortraitFolder, count: int, seed: int) -> list[Path]:
+    """`count` photos of a folder, drawn without repetition.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    photos = portraits.images
+    if count > len(photos):
+        raise DataError(f"{portraits.folder / 'image'}: {count} portraits wanted, {len(photos)} there")
+    return [photos[k] for k in np.random.default_rng(seed).permutation(len(photos))[:count]]

@@ -124,8 +124,7 @@ def invert(
 
     Example: sgmatte bench invert --data portraits/dev --photo examples/astronaut.jpg
     """
-    from sgmatte.bench.enhance import portrait_sample
-    from sgmatte.bench.invert import inversion_scores
+    from sgmatte.bench.invert import inversion_scores, portrait_sample
     from sgmatte.device import chosen_device
     from sgmatte.generator import load_generator
     from sgmatte.nn.encoder import encoder_model

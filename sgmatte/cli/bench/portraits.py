@@ -178,50 +178,6 @@ def critic(
 
 
 @app.command()
-def enhance(
-    data: Annotated[Path, typer.Option(help="Portraits of one person each: a folder with image/ and alpha/.")],
-    count: Annotated[int, typer.Option("-n", help="Portraits.", min=1)] = 10,
-    size: Annotated[int, typer.Option(help="Pixels of the generator's picture.")] = 256,
-    seed: options.Seed = 0,
-    device: options.DeviceChoice = "auto",
-    quiet: options.Quiet = False,
-    json: options.Json = False,
-) -> None:
-    """Inversion and enhancement: PSNR to crop and photo, trimap entropy and the matte's error before and after.
-
-    Example: sgmatte bench enhance --data portraits/dev
-    """
-    from sgmatte.bench.enhance import enhancement_scores, mean_scores
-    from sgmatte.device import chosen_device
-    from sgmatte.pipeline import Networks
-    from sgmatte.settings import Settings
-    from sgmatte.train.data import PortraitFolder
-
-    screen, chosen = Screen(quiet, json), chosen_device(device)
-    screen.device(chosen)
-    networks = Networks(Settings(size=size, seed=seed), chosen)
-    with screen.progress() as observe:
-        scores = dict(
-            enhancement_scores(networks, PortraitFolder(data), count, seed, lambda *at: observe("portraits", *at))
-        )
-    screen.line(
-        f"{'':10}{'W+':>7}{'noise':>8}{'seconds':>9}{'PSNR':>8}{'in quad':>9}"
-        f"{'entropy':>18}{'SAD':>18}{'MSE':>20}{'all seconds':>13}"
-    )
-    for stem, row in (scores | {"mean": mean_scores(list(scores.values()))}).items():
-        screen.line(
-            f"{stem:10}{row.inverted_w_plus:7.2f}{row.inverted:8.2f}{row.inversion_seconds:9.1f}"
-            f"{row.psnr:8.2f}{row.psnr_quad:9.2f}{row.entropy_before:9.4f} ->{row.entropy_after:7.4f}"
-            f"{row.sad_before:9.3f} ->{row.sad_after:7.3f}{row.mse_before:10.5f} ->{row.mse_after:8.5f}"
-            f"{row.seconds:13.0f}"
-        )
-    fell = sum(row.entropy_after < row.entropy_before for row in scores.values())
-    least = min(row.psnr for row in scores.values())
-    screen.line(f"entropy fell on {fell} of {len(scores)}; the lowest PSNR is {least:.2f} dB")
-    screen.result({"fell": fell, "lowest_psnr": least, "each": {stem: asdict(row) for stem, row in scores.items()}})
-
-
-@app.command()
 def speed(
     photo: Annotated[Path, typer.Option(help="A photo with a face.")],
     sizes: Annotated[list[int], typer.Option("--size", help="Generator sizes for enhance; may be repeated.")] = [256],  # noqa: B006
