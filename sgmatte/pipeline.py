@@ -128,7 +128,7 @@ def enhance_photo(given: Path | Photo, networks: Networks, observe: Observe = si
 
     clock.start("matte")
     own, enhanced_one = (_matte(photo, version, networks, observe) for version in (image, delivered))
-    matte, whose = kept_matte(own, enhanced_one, settings.keep)
+    matte, whose = kept_matte(own, enhanced_one, networks.settings.keep)
     clock.stop()
     report = enhancement_report(networks, (own, enhanced_one), whose, quad, inversion, enhancement, clock.seconds)
     return Enhanced(delivered.cpu(), matte, report)
