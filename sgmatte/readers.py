@@ -123,6 +123,8 @@ def opened_image(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError as error:
         raise PhotoError(f"{path}: not an image that can be read ({', '.join(READ_FORMATS)}, HEIC, AVIF)") from error
+    except MemoryError as error:  # Pillow's too, of a size that is no photo's
+        raise PhotoError(f"{path}: there is not enough memory to read it, or the image is damaged") from error
     except PermissionError as error:
         raise PhotoError(f"{path}: no permission to read it") from error
     except Exception as error:  # decoders raise whatever the damaged bytes lead them to

@@ -186,6 +186,13 @@ def test_a_file_of_somebody_elses_is_no_manifest(batch, folder) -> None:
     assert (folder / "out" / MANIFEST).read_text() == '{"file_name": "a.png"}\n'
 
 
+def test_a_line_without_what_it_should_say_is_no_line(folder) -> None:
+    (folder / "out").mkdir()
+    run, failed = '{"state": "run", "task": "t"}', '{"state": "failed", "task": "t", "photo": "x.jpg"}'
+    (folder / "out" / MANIFEST).write_text(f"{run}\n{failed}\n")
+    assert Manifest(folder / "out").history("t").latest == {}
+
+
 def test_one_batch_at_a_time_in_a_folder(batch, folder) -> None:
     batch({"x.jpg": "hello"})
     with Manifest(folder / "out").opened(), pytest.raises(UsageError, match="another batch is at work"):

@@ -338,6 +338,17 @@ def test_a_small_file_that_inflates_is_stopped_at_its_size(tmp_path: Path) -> No
         read_photo(path)
 
 
+def test_too_little_memory_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (W, H)).save(tmp_path / "a.png")
+
+    def short(image: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", short)
+    with pytest.raises(PhotoError, match="there is not enough memory to read it, or"):
+        read_photo(tmp_path / "a.png")
+
+
 def test_two_headers_that_disagree_are_refused(tmp_path: Path, deep: np.ndarray) -> None:
     """Pillow believes the last header of a PNG, libpng the first."""
     small = imagecodecs.png_encode(np.ascontiguousarray(deep[..., :3]))

@@ -213,6 +213,31 @@ def test_records_are_read_from_a_batchs_books(tmp_path: Path) -> None:
     assert record_of(job, {"state": "failed", "error": "a.jpg: no"}) == Record(job.photo, error="a.jpg: no")
 
 
+@pytest.mark.parametrize(
+    "report", [b"", b"[]", b'{"trimap_entropy": {"before": NaN, "after": 1}}', b"[" * 5000, b"\xff"]
+)
+def test_books_that_are_not_sound_spoil_no_report(tmp_path: Path, report: bytes) -> None:
+    files = {"alpha": tmp_path / "a_alpha.png", "report": tmp_path / "a.json"}
+    files["report"].write_bytes(report)
+    job, plain = Job(Path("a.jpg"), files, tmp_path), Record(Path("a.jpg"), {"alpha": files["alpha"]})
+    for told in ({"sure": 1}, {"background": "x", "unknown": 0, "foreground": 1}, [1, 2, 3], "x", float("nan")):
+        assert record_of(job, {"state": "done", "confidence": told, "notes": told, "seconds": told}) == plain
+    more = {"background": 0.5, "unknown": 0.2, "foreground": 0.3, "sure": 0.9}  # of another version
+    assert record_of(job, {"state": "done", "confidence": more}).confidence == Confidence(0.5, 0.2, 0.3)
+
+
+def test_a_preview_that_is_damaged_is_told_and_the_page_is_written(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
+    record = Record(tmp_path / "a.png")
+    write_report(tmp_path / "page.html", [record])
+    (preview,) = (tmp_path / "page_files").iterdir()
+    stamp = preview.stat().st_mtime_ns
+    preview.write_bytes(b"no picture")
+    os.utime(preview, ns=(stamp, stamp))
+    write_report(tmp_path / "page.html", [record])
+    assert "no preview of the photo" in (tmp_path / "page.html").read_text()
+
+
 def test_a_pages_pictures_are_no_photos_of_a_folder(run: list[Record], tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", run)
     (tmp_path / "other_files").mkdir()

@@ -60,7 +60,7 @@ def failure(job: Job, error: Exception) -> Record:
     found: Record = {"state": "failed", "error": _message(job, error, number)}
     if number in FULL or number == errno.EROFS:
         found["full"] = True
-    if number is not None or is_out_of_memory(error):
+    if number is not None or any(map(is_out_of_memory, _causes(error))):
         found["passing"] = True
     elif not isinstance(error, SgmatteError):
         found["traceback"] = "".join(traceback.format_exception(error))

@@ -180,6 +180,8 @@ def _is_sound(line: Record) -> bool:
         return False
     if not all(isinstance(line.get(key) or {}, dict) for key in TABLES):
         return False
+    if line["state"] == "failed" and "error" not in line:
+        return False
     files = (line.get("files") or {}).values()
     return all(isinstance(file, str) and "\0" not in file and _is_inside(Path(file)) for file in files)
 

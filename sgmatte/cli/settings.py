@@ -195,7 +195,8 @@ def _table(source: Source, name: str, value: Any, commands: Commands) -> list[Se
 
 def _known(known: Mapping[str, Option], key: str, place: str) -> Option:
     if key in UNSUITABLE:
-        raise UsageError(f"{place} {key}: names the result of one command; give it there")
+        what = "photos" if key == "files-from" else "result"
+        raise UsageError(f"{place} {key}: names the {what} of one command; give it there")
     if key not in known:
         raise UsageError(f"{place} has no option '{key}'{_near(key, known)}")
     return known[key]

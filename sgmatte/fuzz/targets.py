@@ -13,7 +13,7 @@ from sgmatte.batch.inputs import found_inputs, listed
 from sgmatte.batch.manifest import Manifest, is_unchanged
 from sgmatte.batch.names import Place, check_results
 from sgmatte.cli.app import app
-from sgmatte.cli.settings import Source, commands_of, settings_in
+from sgmatte.cli.settings import WORDS_OR_FILES, Source, commands_of, settings_in
 from sgmatte.enhancement.critics import chosen_critic
 from sgmatte.errors import SgmatteError
 from sgmatte.fuzz.corpus import HEIGHT, WIDTH
@@ -101,7 +101,10 @@ def wheel(folder: Path) -> None:
 def config(folder: Path) -> None:
     source = Source(folder / "sgmatte.toml", project=True)
     for setting in settings_in([source], commands_of(app)):
-        if setting.option in ("trimap", "backgrounds") and not Path(setting.value).resolve().is_relative_to(folder):
+        is_file = setting.option in WORDS_OR_FILES and "/" in setting.value
+        if not (is_file or setting.option in ("trimap", "backgrounds")):
+            continue
+        if not Path(setting.value).resolve().is_relative_to(folder):
             raise AssertionError(f"{setting.value} lies outside of the project")
 
 
@@ -119,7 +122,7 @@ def photo_list(folder: Path) -> None:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        entries = found_inputs(listed((folder / "list").read_bytes()))
+        entries = found_inputs([], listed((folder / "list").read_bytes()))
         jobs = [Place(Path("out")).job(entry, ("alpha", "cutout")) for entry in entries]
         check_results(jobs)
         for job in jobs:

@@ -55,7 +55,7 @@ def pictures(record: Record, folder: Path, max_pixels: int) -> tuple[dict[str, P
     for kind, source in sources.items():
         try:
             made[kind] = _picture(kind, source, folder, max_pixels)
-        except PhotoError as error:  # noqa: PERF203, one picture of the photo is missing, the others are there
+        except (PhotoError, OSError) as error:  # noqa: PERF203, one picture of the photo is missing, the others are there
             if record.error is None:  # else that is why, and it is told already
                 failures.append(f"no preview of the {kind}: {error}")
     if "alpha" in made and "photo" in made and "cutout" not in sources:
