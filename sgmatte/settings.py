@@ -71,7 +71,7 @@ class Optimisation:
 class Settings:
     """What a user chooses for `enhance`; the defaults suit a CPU."""
 
-    generator: str = "auto"  # a name of sgmatte.generator.GENERATORS, or the best one present
+    generator: str = "auto"  # a name of sgmatte.generators.GENERATORS, or the best one present
     size: int = 256  # pixels of the generator's picture
     model: str = "gca"
     landmarks: str = "auto"

@@ -178,8 +178,8 @@ def test_version(run: Run) -> None:
 def test_defaults_are_those_of_the_library() -> None:
     given = {name: p.default for name, p in inspect.signature(enhance.enhance).parameters.items()}
     weights = dataclasses.asdict(LossWeights())
-    names = ("entropy_weight", "pixel_weight", "perceptual_weight", "adversarial_weight")
-    assert dict(zip(weights, (given[name] for name in names), strict=True)) == weights
+    spelled = {"pixels": "pixel"}
+    assert {name: given[f"{spelled.get(name, name)}_weight"] for name in weights} == weights
     chosen = {"variables": given["optimise"], **{name: given[name] for name in ("paste", "steps", "rate")}}
     assert chosen == dataclasses.asdict(Optimisation())
 
