@@ -62,7 +62,7 @@ def detected_faces(image: Tensor, device: torch.device | None = None, landmarks:
     if source == "fan":
         boxes, points, scores = fan_faces(small)
     else:
-        boxes, points, scores = _mtcnn(device)(small, max(20.0, LEAST_FACE * max(size)))
+        boxes, points, scores = mtcnn(device)(small, max(20.0, LEAST_FACE * max(size)))
     to_photo = torch.tensor([width / size[1], height / size[0]], dtype=torch.float64)
     faces = [
         Face(tuple(box.tolist()), tuple((x, y) for x, y in five.tolist()), float(score), source)
@@ -73,7 +73,12 @@ def detected_faces(image: Tensor, device: torch.device | None = None, landmarks:
 
 
 @cache
-def _mtcnn(device: torch.device) -> MTCNN:
+def mtcnn(device: torch.device) -> MTCNN:
+    """The bundled face detector.
+
+    Raises:
+        WeightError: see `zoo.path`.
+    """
     return zoo.load_into(MTCNN(), "mtcnn.facenet").to(device)
 
 

@@ -149,7 +149,14 @@ def _ways_to_enhance(
         quad, inversion = (_kept if settings.latents else _found)(photo, image, own, observe)
         clock.start("enhancement")
         scene = working_scene(
-            image, quad, size, own, seed=settings.seed, backgrounds=settings.backgrounds, pixels=pixels
+            image,
+            quad,
+            size,
+            own,
+            composites=settings.weights.adversarial > 0,
+            seed=settings.seed,
+            backgrounds=settings.backgrounds,
+            pixels=pixels,
         )
         enhancement = enhanced(
             own.generator,

@@ -16,7 +16,8 @@ from sgmatte.memory import is_out_of_memory
 from sgmatte.observers import Observe, silent
 
 Work = Callable[[Job, Observe], dict[str, Any]]
-"""Turns a photo into its files, and says of them what `--json` shows: "files" by kind, "size", "notes" and more."""
+"""Turns a photo into its files, and says of them what `--json` shows: "files" by kind, "size", "notes" and more; and
+"state", where it made none for a good reason."""
 
 PAUSES = (1.0, 3.0, 9.0)  # seconds before a photo is tried again after a network drive's hiccup
 
@@ -43,7 +44,7 @@ def record_of(work: Work, job: Job, observe: Observe = silent) -> Record:
             if job.photo.is_file():  # reading a pipe or a device would never end
                 base["input"] = input_of(job.photo)
             result = work(job, observe)
-            return base | result | {"state": "done", "seconds": round(time.monotonic() - started, 3)}
+            return base | {"state": "done"} | result | {"seconds": round(time.monotonic() - started, 3)}
         except WeightError:
             raise
         except Exception as error:

@@ -50,11 +50,14 @@ def workers_device(choice: str) -> Device:
 
 
 class Processes(Team[Worker]):
-    """Processes that start anew, rather than forked, so that each has the threads that it is told to have."""
+    """Processes that start anew, rather than forked, so that each has the threads that it is told to have.
 
-    def __init__(self, task: Task, count: int) -> None:
+    Without a number of `threads` they share the cores. Sums depend on it in their last digits.
+    """
+
+    def __init__(self, task: Task, count: int, threads: int | None = None) -> None:
         super().__init__(task, count)
-        self.threads = max(1, process_cores() // count)
+        self.threads = threads or max(1, process_cores() // count)
 
     def hired(self) -> Worker:
         context = multiprocessing.get_context("spawn")

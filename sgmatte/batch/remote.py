@@ -52,13 +52,14 @@ class Worker:
 
 
 class Ray(Team[Worker]):
-    """Actors with a GPU each where the cluster has some, else with an equal share of its cores; one job at a time each.
+    """Actors with a GPU each where the cluster has some, else with an equal share of its cores, or with so many
+    `threads`; one job at a time each.
 
     Raises:
         UsageError: Ray is not installed.
     """
 
-    def __init__(self, task: Task, count: int) -> None:
+    def __init__(self, task: Task, count: int, threads: int | None = None) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is told to Ray's makers
         try:
             import ray
@@ -75,7 +76,7 @@ class Ray(Team[Worker]):
         )
         if self.gpus:
             task = replace(task, device=Device("cuda", "a GPU of the cluster"))  # type: ignore[type-var]
-        self.cpus = max(1, int(resources.get("CPU", 1)) // count)
+        self.cpus = threads or max(1, int(resources.get("CPU", 1)) // count)
         super().__init__(task, count)
 
     def _connect(self, count: int) -> None:

@@ -133,10 +133,10 @@ def run(plan: Plan, work: Todo, books: Mapping[Path, Manifest], engine: Engine, 
         SgmatteError: nothing could be worked on, or another batch is at work in the folder.
     """
     summary = Summary(skipped=len(work.skipped) - len(work.failed), failed=list(work.failed.values()))
-    with ExitStack() as stack, _termination_as_interrupt():
+    with ExitStack() as stack, termination_as_interrupt():
         folders = {file.parent for job in plan.jobs for file in job.files.values()} | set(books)
         for manifest in books.values():
-            _open(manifest, stack)
+            open_books(manifest, stack)
         clean_partials(folders)
         for manifest in books.values():
             manifest.add(_run_line(plan))
@@ -252,7 +252,12 @@ def _photos(count: int) -> str:
     return f"{count} photo{'s' * (count != 1)}"
 
 
-def _open(manifest: Manifest, stack: ExitStack) -> None:
+def open_books(manifest: Manifest, stack: ExitStack) -> None:
+    """Hold an output folder, as long as the stack lasts, and let lines be added to its books.
+
+    Raises:
+        SgmatteError: nothing can be written there, or another batch is at work in it.
+    """
     try:
         stack.enter_context(manifest.opened())
     except OSError as error:
@@ -262,7 +267,7 @@ def _open(manifest: Manifest, stack: ExitStack) -> None:
 
 
 @contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
+def termination_as_interrupt() -> Iterator[None]:
     """SIGTERM, as systems and containers send it, ends a batch as cleanly as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -13,6 +13,7 @@ from sgmatte.observers import Observe
 
 if TYPE_CHECKING:
     from sgmatte.device import Device
+    from sgmatte.generation.settings import Drawing, Limits
     from sgmatte.settings import Settings
 
 
@@ -112,7 +113,51 @@ class EnhanceTask:
         return work
 
 
-AnyTask = TrimapTask | MatteTask | EnhanceTask
+@dataclass(frozen=True)
+class GenerateTask:
+    """A portrait drawn, enhanced, matted and judged: kinds "alpha", "foreground", "trimap" and "image", which comes
+    last, so that no image is ever without its alpha. Jobs are `sgmatte.generation.run.Draw`.
+    """
+
+    matters: ClassVar = ("generator", "size", "model", "perceptual", "optimisation.", "weights.", "drawing.", "limits.")
+    settings: Settings
+    device: Device
+    drawing: Drawing
+    limits: Limits
+
+    def worker(self) -> Work:
+        import time
+
+        from sgmatte.generation.portraits import Portraits
+        from sgmatte.generation.run import Draw
+        from sgmatte.masks import write_trimap
+        from sgmatte.pipeline import Networks
+        from sgmatte.writers import write_image
+
+        networks = Networks(self.settings, self.device)
+        portraits = Portraits(networks, self.drawing, self.limits)
+        weights = portraits.weight_hashes()
+
+        def work(job: Job, observe: Observe) -> dict[str, Any]:
+            assert isinstance(job, Draw)
+            started = time.process_time()
+            portrait = portraits[job.index]
+            for kind, file in job.files.items() if not portrait.reasons else ():
+                write = write_trimap if kind == "trimap" else write_image
+                write(file, portrait.pictures[kind])
+            return {
+                "state": "refused" if portrait.reasons else "done",
+                "reasons": portrait.reasons,
+                "scores": portrait.scores,
+                "files": {} if portrait.reasons else _texts(job),
+                "core_seconds": round(time.process_time() - started, 3),
+                "weights": weights,
+            }
+
+        return work
+
+
+AnyTask = TrimapTask | MatteTask | EnhanceTask | GenerateTask
 
 
 def options_of(task: AnyTask) -> dict[str, Any]:
@@ -121,8 +166,13 @@ def options_of(task: AnyTask) -> dict[str, Any]:
     return {
         name: value
         for name, value in options.items()
-        if (name in task.matters or not task.matters) and not name.startswith("device.")
+        if (not task.matters or any(_is_under(name, part) for part in task.matters)) and not name.startswith("device.")
     }
+
+
+def _is_under(name: str, part: str) -> bool:
+    """Whether a dotted name is `part`, or lies in it where it ends in a dot."""
+    return name == part or (part.endswith(".") and name.startswith(part))
 
 
 def _flat(value: Any, name: str) -> dict[str, Any]:

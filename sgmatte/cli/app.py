@@ -17,6 +17,7 @@ from sgmatte.cli import (
     doctor,
     enhance,
     evaluate,
+    generate,
     invert,
     matte,
     messages,
@@ -43,6 +44,7 @@ app.command()(invert.invert)
 app.command()(matte.matte)
 app.command()(matte.trimap)
 app.command()(composite.composite)
+app.command()(generate.generate)
 app.command()(evaluate.evaluate)
 app.command()(doctor.doctor)
 app.command()(config.config)

@@ -76,15 +76,16 @@ class Scene:
         placement: of the generator's picture in it.
         crop: (1, 3, S, S), the original in the generator's frame.
         window: rows and columns of what can change and its surroundings: all that is matted anew in each step.
-        foreground, background: (1, 3, rows, columns) over the window; colours of the person, and a new background.
+        foreground, background: (1, 3, rows, columns) over the window; colours of the person, and a new background: what
+            composites for the adversarial loss are made of. None where nobody asks for them.
     """
 
     photo: Tensor
     placement: Placement
     crop: Tensor
     window: tuple[slice, slice]
-    foreground: Tensor
-    background: Tensor
+    foreground: Tensor | None
+    background: Tensor | None
 
     def part(self, x: Tensor) -> Tensor:
         """The window of (N, C, h, w)."""
@@ -123,6 +124,7 @@ def working_scene(
     size: int,
     judges: Judges,
     *,
+    composites: bool = True,
     seed: int = 0,
     backgrounds: Path | None = None,
     pixels: int = WORKING_PIXELS,
@@ -130,7 +132,8 @@ def working_scene(
     """The scene of a photo (1, 3, H, W) in which `quad` is what the generator of `size` pixels draws.
 
     The working photo shows the quad at about the generator's resolution, within `pixels` in all.
-    `backgrounds` is a folder of photos to take the new background from; without one it is made up.
+    `composites`: whether the adversarial loss will be asked for; without, nothing is matted. `backgrounds` is a folder
+    of photos to take the new background from; without one it is made up.
 
     Raises:
         DataError: `backgrounds` does not exist or holds no image.
@@ -140,18 +143,21 @@ def working_scene(
     reduced = (max(1, round(height * scale)), max(1, round(width * scale)))
     small = F.interpolate(photo, reduced, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
     within = quad.scaled(reduced[1] / width, reduced[0] / height)
-    with torch.no_grad():
-        trimap = judges.trimap.trimap(small)
-        alpha = judges.matting(small, trimap)
     placement = Placement(within, reduced, size, device=photo.device)
     window = _widened(placement.rows, reduced[0]), _widened(placement.columns, reduced[1])
+    foreground = new = None
+    if composites:
+        with torch.no_grad():
+            alpha = judges.matting(small, judges.trimap.trimap(small))
+        foreground = estimated_foreground(small, alpha)[..., window[0], window[1]]
+        new = background(reduced, seed, backgrounds)[..., window[0], window[1]].to(photo.device)
     return Scene(
         photo=small,
         placement=placement,
         crop=crop_of(photo, quad, size),
         window=window,
-        foreground=estimated_foreground(small, alpha)[..., window[0], window[1]],
-        background=background(reduced, seed, backgrounds)[..., window[0], window[1]].to(photo.device),
+        foreground=foreground,
+        background=new,
     )
 
 
@@ -211,6 +217,8 @@ def enhanced(
             mirrored = judges.matting(part.flip(3), trimap.flip(3)).float().flip(3) if weights.consistency else alpha
         terms = {}
         if weights.adversarial:
+            assert scene.foreground is not None
+            assert scene.background is not None
             placed = composite(alpha, scene.foreground, scene.background)
             terms["adversarial"] = adversarial(judges.critic(placed, trimap))
         if weights.confidence:
