@@ -33,8 +33,8 @@ class Limits:
     max_unknown: float = 0.25  # of the picture: a wider band leaves the matting network to guess
     max_hole: float = 5e-4  # of the largest gap inside the person: larger ones are seldom gaps between curls
     max_detached: float = 5e-4  # of what stands beside the person: hands, shoulders and hats of others
-    max_top: float = 0.3  # of the upper border that is the person's: a crown of which a twentieth of the height is lost
-    side_from: float = 0.35  # of the height, from which on shoulders and long hair may leave the picture at the sides
+    max_top: float = 0.4  # of the upper border that is the person's: a crown of which a twelfth of the height is lost
+    side_from: float = 0.3  # of the height, from which on shoulders and long hair may leave the picture at the sides
     min_person: float = 0.25
     max_person: float = 0.85  # less background is left than a network needs to tell it from hair
 
