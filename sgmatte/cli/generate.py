@@ -13,7 +13,8 @@ import typer
 from sgmatte import __version__
 from sgmatte.cli import options
 from sgmatte.cli.enhance import Size, fetch_once
-from sgmatte.cli.messages import Observe, Screen, error_line, errors, redraws
+from sgmatte.cli.messages import Screen, error_line, errors, redraws
+from sgmatte.observers import Observe
 
 if TYPE_CHECKING:
     from sgmatte.batch.engines import Engine
@@ -84,18 +85,14 @@ def generate(
 
     Example: sgmatte generate -n 1000 -o generated
     """
-    from sgmatte.device import chosen_device
-
-    chosen = chosen_device(device)
-
+    from sgmatte.batch.processes import workers_device
     from sgmatte.batch.tasks import GenerateTask, options_of
-    from sgmatte.enhancement.losses import LossWeights
-    from sgmatte.enhancement.optimise import Optimisation
-    from sgmatte.generation.limits import Limits
-    from sgmatte.generation.portraits import Drawing
     from sgmatte.generation.run import Order, run
-    from sgmatte.generator import GENERATORS, chosen_generator
-    from sgmatte.pipeline import Settings
+    from sgmatte.generation.settings import Drawing, Limits
+    from sgmatte.generators import GENERATORS, chosen_generator
+    from sgmatte.settings import LossWeights, Optimisation, Settings
+
+    chosen = workers_device(device)
 
     drawing, pixels = chosen_generator(generator, int(size) if size else None)
     task = GenerateTask(

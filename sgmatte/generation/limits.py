@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from sgmatte.errors import UsageError
 from sgmatte.face import SURE, Face
+from sgmatte.generation.settings import Limits
 from sgmatte.trimaps import Confidence
 
 SOLID = 0.5  # alpha from which a pixel is the person's
@@ -19,43 +19,6 @@ NO_FACE, SEVERAL = "no face", "several people"
 UNSURE, VAGUE = "low confidence", "much unknown"
 HOLE, DETACHED = "holes", "detached pieces"
 CUT, SMALL, LARGE = "cut hair", "too small", "too large"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a portrait may be to be kept.
-
-    Raises:
-        UsageError: a limit is not in [0, 1].
-    """
-
-    max_entropy: float = 0.12  # nats, of the trimap: above it lie hats, second heads, and backgrounds like the hair
-    max_unknown: float = 0.25  # of the picture: a wider band leaves the matting network to guess
-    max_hole: float = 5e-4  # of the largest gap inside the person: larger ones are seldom gaps between curls
-    max_detached: float = 5e-4  # of what stands beside the person: hands, shoulders and hats of others
-    max_top: float = 0.4  # of the upper border that is the person's: a crown of which a twelfth of the height is lost
-    side_from: float = 0.3  # of the height, from which on shoulders and long hair may leave the picture at the sides
-    min_person: float = 0.25
-    max_person: float = 0.85  # less background is left than a network needs to tell it from hair
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 <= value <= 1:
-                raise UsageError(f"--{name.replace('_', '-')} lies between 0 and 1, not at {value:g}")
-
-    @property
-    def at_first_sight(self) -> Limits:
-        """Those of a portrait that was looked at once and not enhanced yet: beyond them, none was seen to come back."""
-        return Limits(
-            max_entropy=min(1, self.max_entropy * 1.6),
-            max_unknown=min(1, self.max_unknown * 1.3),
-            max_hole=min(1, self.max_hole * 4),
-            max_detached=min(1, self.max_detached * 4),
-            max_top=min(1, self.max_top * 1.2),
-            side_from=self.side_from / 1.2,
-            min_person=self.min_person / 1.2,
-            max_person=min(1, self.max_person * 1.1),
-        )
 
 
 @dataclass(frozen=True)

@@ -16,35 +16,17 @@ from torch import Tensor
 
 from sgmatte import zoo
 from sgmatte.enhancement.optimise import enhanced, working_scene
-from sgmatte.errors import UsageError
 from sgmatte.face import Quad, detected_faces, mtcnn
 from sgmatte.foreground import estimated_foreground
 from sgmatte.frugal import frugal_alpha, frugal_trimap
-from sgmatte.generation.limits import Limits, faults, faults_of_faces, shape_of
+from sgmatte.generation.limits import faults, faults_of_faces, shape_of
+from sgmatte.generation.settings import Drawing, Limits
 from sgmatte.inversion import inversion_at
 from sgmatte.metrics import psnr
 from sgmatte.pipeline import Networks
 from sgmatte.trimaps import BACKGROUND, FOREGROUND, confidence, entropy
 
 DIGITS = 5  # of scores
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How portraits are drawn.
-
-    Raises:
-        UsageError: a truncation that is not above 0 and at most 1.
-    """
-
-    truncation: float = 0.7  # of the way from the mean w: beyond, faces get odd; nearer, they are all alike
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.truncation <= 1:
-            raise UsageError(f"--truncation is above 0 and at most 1, not {self.truncation:g}")
-        if self.seed < 0:
-            raise UsageError(f"--seed is 0 or more here, not {self.seed}")
 
 
 @dataclass(frozen=True)
