@@ -14,6 +14,7 @@ from sgmatte.batch.attempts import Work
 from sgmatte.batch.names import Job
 from sgmatte.errors import PhotoError, WeightError
 from sgmatte.files import write_text
+from sgmatte.generation.run import Draw
 from sgmatte.observers import Observe
 
 
@@ -56,3 +57,24 @@ def obey(text: str, photo: Path) -> None:
             raise OSError(number, os.strerror(number), str(photo))
         except OSError as error:
             raise PhotoError(f"{photo}: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Coins:
+    """Portraits without a network: `good` ones are files of their number, the others are refused."""
+
+    good: tuple[int, ...]
+    weights: str = "a"
+
+    def worker(self) -> Work:
+        def work(job: Job, observe: Observe) -> dict[str, Any]:
+            assert isinstance(job, Draw)
+            time.sleep(0.02 * (job.index % 3))  # the first to begin is not the first to end
+            found = {"scores": {"luck": job.index}, "core_seconds": 0.5, "weights": {"file": self.weights}}
+            if job.index not in self.good:
+                return {"state": "refused", "reasons": ["tails"], "files": {}} | found
+            for file in job.files.values():
+                write_text(file, str(job.index))
+            return {"state": "done", "reasons": [], "files": {k: str(f) for k, f in job.files.items()}} | found
+
+        return work

@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from sgmatte.errors import DataError, UsageError
 from sgmatte.nn.gca import GCA
+from sgmatte.train import composites
+from sgmatte.train import gca as gca_training
 from sgmatte.train.composites import (
     CompositeSampler,
     Foregrounds,
@@ -13,6 +18,7 @@ from sgmatte.train.composites import (
     random_trimap,
     reserved_backgrounds,
     training_backgrounds,
+    with_extra,
 )
 from sgmatte.train.data import PortraitFolder
 from sgmatte.train.gca import laplacian_norm, losses, trained_gca
@@ -132,3 +138,89 @@ def test_training_writes_its_progress(data):
     assert all(value.isfinite().all() for value in network.state_dict().values())
     assert (data / "run/validation.csv").read_text().startswith("step,unknown_l1,unknown_mse\n2,")
     assert len(list((data / "run/foregrounds").iterdir())) == 3
+
+
+# --- people of another folder
+
+
+@pytest.fixture
+def more(data):
+    """Two generated people of 48 x 48 pixels, with foreground colours that are theirs alone."""
+    rng = np.random.default_rng(1)
+    for kind in ("image", "alpha", "foreground"):
+        (data / "more" / kind).mkdir(parents=True)
+    for k in range(2):
+        alpha = disc_alpha(48, 48, 15)
+        Image.fromarray(rng.integers(255, size=(48, 48, 3), dtype=np.uint8)).save(data / f"more/image/0-{k}.png")
+        Image.fromarray((alpha * 255).astype(np.uint8)).save(data / f"more/alpha/0-{k}.png")
+        Image.new("RGB", (48, 48), (200, 10 + k, 30)).save(data / f"more/foreground/0-{k}.png")
+    return data / "more"
+
+
+def test_foreground_files_are_taken_in_place_of_an_estimate(data, more):
+    foregrounds = Foregrounds.extra(more, data / "cache")
+    np.testing.assert_array_equal(foregrounds[1][..., :3], np.full((48, 48, 3), (200, 11, 30)))
+    np.testing.assert_array_equal(foregrounds[1][..., 3], np.asarray(Image.open(more / "alpha/0-1.png")))
+    Image.new("RGB", (40, 48)).save(more / "foreground/0-0.png")
+    with pytest.raises(DataError, match="another size"):
+        foregrounds[0]
+    (more / "foreground/0-0.png").unlink()
+    with pytest.raises(DataError, match="no foreground for 0-0"):
+        PortraitFolder(more)
+
+
+def test_folders_with_the_same_names_have_caches_of_their_own(data, more):
+    assert Foregrounds.extra(more, data).cache != Foregrounds.extra(data / "portraits", data).cache
+    assert Foregrounds.extra(more, data).cache.parent == data
+
+
+def test_without_people_of_another_folder_nothing_else_is_drawn(sampler, data):
+    """A share of 1 costs one number and gives, of the same people, the same samples."""
+    sampler = replace(sampler, zoom=1.5)
+    same = with_extra(sampler, Foregrounds.extra(data / "portraits", data / "cache"), 1)
+    for k in range(4):
+        one, other = np.random.default_rng(k), np.random.default_rng(k)
+        one.random()
+        plain, extra = sampler(one), same(other)
+        assert all(torch.equal(value, extra[key]) for key, value in plain.items())
+        assert one.bit_generator.state == other.bit_generator.state
+
+
+def test_a_share_of_the_samples_shows_people_of_another_folder(sampler, data, more, monkeypatch):
+    scales = []
+
+    def spied(alpha, rng, scale, widest):
+        scales.append(scale)
+        return random_trimap(alpha, rng, scale, widest)
+
+    monkeypatch.setattr(composites, "random_trimap", spied)
+    mixed = with_extra(sampler, Foregrounds.extra(more, data / "cache"), 0.3)
+    for k in range(60):
+        mixed(np.random.default_rng((0, k)))
+    of_more = [scale for scale in scales if scale > 1]  # crops of at most 48 pixels, as 64: bands grow with them
+    assert set(of_more) == {64 / 48}
+    assert 0.15 < len(of_more) / len(scales) < 0.45
+
+
+def test_validation_knows_nothing_of_the_people_of_another_folder(data, more, monkeypatch):
+    seen = {}
+    whole_errors, whole_fit = gca_training.alpha_errors, gca_training.fit
+
+    def errors(sampler, *rest):
+        seen["validation"] = sampler
+        return whole_errors(sampler, *rest)
+
+    def fit(network, sampler, *rest, **options):
+        seen["training"] = sampler
+        return whole_fit(network, sampler, *rest, **options)
+
+    monkeypatch.setattr(gca_training, "alpha_errors", errors)
+    monkeypatch.setattr(gca_training, "fit", fit)
+    recipe = Recipe(steps=1, batch=2, lr=1e-3, warmup=1, workers=0, validate_every=1)
+    places = data / "portraits", data / "backgrounds", recipe, data / "run"
+    trained_gca(*places, width=0.1, size=32, validation=4, extra=more, extra_weight=0.5)
+    assert seen["validation"].extra is None
+    assert seen["training"] == replace(seen["validation"], extra=seen["training"].extra, extra_share=0.5)
+    assert len(seen["training"].extra) == 2
+    with pytest.raises(UsageError, match="--extra-weight"):
+        trained_gca(*places, width=0.1, size=32, validation=4, extra=more, extra_weight=1.5)

@@ -96,6 +96,16 @@ def test_without_its_gan_loss_there_is_no_discriminator(data):
     assert not (run / "d.safetensors").exists()
 
 
+def test_the_command_takes_people_of_another_folder(data):
+    run = data / "run"
+    more = ("--extra", str(data / "portraits"), "--extra-weight", "0.5", "--gan-weight", "0", "--steps", "2")
+    result = CliRunner().invoke(app, arguments(data, run, *more))
+    assert result.exit_code == 0, result.output
+    (cache,) = (data / "cache").glob("extra-*")
+    assert len(list(cache.iterdir())) == 3
+    assert CliRunner().invoke(app, arguments(data, run, "--extra-weight", "2")).exit_code == 2
+
+
 def torchrun(*command):
     """Two processes that share a training."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -140,7 +140,8 @@ def run(order: Order, engine: Engine, watcher: Watcher) -> Progress:
 
     Raises:
         UsageError: as `progress_of`; or another batch is at work in the folder.
-        SgmatteError: nothing can be written, too many draws are refused, weights have changed, or drawing failed.
+        SgmatteError: nothing can be written, too many draws are refused, weights have changed, or memory is too small.
+        RuntimeError: a portrait met with a fault of sgmatte.
     """
     manifest = Manifest(order.folder)
     progress, weights = progress_of(order, manifest)
@@ -186,6 +187,8 @@ def _draw(
         for job, record in records:
             assert isinstance(job, Draw)
             if record["state"] == "failed":
+                if "traceback" in record:
+                    raise RuntimeError(f"{record['error']}\n{record['traceback']}")
                 on = "" if record.get("full") else "; the same command goes on where it was"
                 raise SgmatteError(record["error"] + on)
             ahead[job.index] = record

@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from sgmatte.foreground import composite
 from sgmatte.nn.alphagan import AlphaGAN, PatchDiscriminator
-from sgmatte.train.composites import CompositeSampler, Foregrounds, training_backgrounds
+from sgmatte.train.composites import CompositeSampler, Foregrounds, training_backgrounds, with_extra
 from sgmatte.train.data import PortraitFolder, Sample
 from sgmatte.train.loop import Observe, Recipe, begin_at, fit
 from sgmatte.train.progress import alpha_errors, alpha_sheet
@@ -92,6 +92,8 @@ def trained_alphagan(
     band: float = 40,
     cache: Path | None = None,
     start: Path | None = None,
+    extra: Path | None = None,
+    extra_weight: float = 0.3,
     validation: int = 64,
     compiled: bool = False,
     device: torch.device | None = None,
@@ -107,11 +109,15 @@ def trained_alphagan(
     the generator with what stands around them, which takes two minutes and a C++ compiler at first.
 
     Raises:
+        UsageError: `extra_weight` does not lie between 0 and 1.
         DataError: a folder lacks images or alphas, or `folder` holds a checkpoint of another recipe.
     """
     foregrounds = Foregrounds.of(PortraitFolder(portraits), cache or folder / "foregrounds")
+    others = Foregrounds.extra(extra, foregrounds.cache) if extra else None
     if team.leads:
         foregrounds.fill_cache(observe_cache)
+        if others:
+            others.fill_cache(observe_cache)
     team.wait()
     sampler = CompositeSampler(foregrounds, training_backgrounds(backgrounds), size, zoom, band, layers=True)
     torch.manual_seed(recipe.seed)
@@ -123,7 +129,7 @@ def trained_alphagan(
     place = device or torch.device("cpu")
     averaged = fit(
         match,
-        sampler,
+        with_extra(sampler, others, extra_weight),
         lambda network, sample: losses(network, sample, weights),
         recipe,
         folder,

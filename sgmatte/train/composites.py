@@ -6,10 +6,11 @@ them.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image, ImageFilter
 from scipy import ndimage
 from torch import Tensor
 
+from sgmatte.errors import DataError, UsageError
 from sgmatte.foreground import foreground_colours
 from sgmatte.train.data import PortraitFolder, Sample, image_files, read_grey, read_rgb
 
@@ -39,16 +41,20 @@ def reserved_backgrounds(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Foregrounds:
-    """Portraits as uint8 (H, W, 4) arrays of estimated foreground colours and alpha, kept on disk once computed."""
+    """Portraits as uint8 (H, W, 4) arrays of foreground colours and alpha, kept on disk once computed.
+
+    The colours are estimated, but for portraits of which `colours` has a file.
+    """
 
     images: list[Path]
     alphas: list[Path]
     cache: Path
+    colours: Mapping[str, Path] = field(default_factory=dict)  # by stem
 
     @classmethod
     def of(cls, portraits: PortraitFolder, cache: Path) -> Foregrounds:
         images, alphas = portraits.images, portraits.alphas
-        return cls(images, [alphas[path.stem] for path in images], cache)
+        return cls(images, [alphas[path.stem] for path in images], cache, portraits.foregrounds)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -57,14 +63,35 @@ class Foregrounds:
         """Foreground k, memory-mapped: reading a crop touches only its rows."""
         path = self.cache / f"{self.images[k].stem}.npy"
         if not path.exists():
-            alpha = read_grey(self.alphas[k])
-            colours = foreground_colours(read_rgb(self.images[k]) / np.float32(255), alpha / np.float32(255))
+            found = self._computed(k)
             self.cache.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}.part")
             with partial.open("wb") as file:
-                np.save(file, np.dstack((np.round(colours * 255).astype(np.uint8), alpha)))
+                np.save(file, found)
             os.replace(partial, path)
         return np.load(path, mmap_mode="r")
+
+    def _computed(self, k: int) -> np.ndarray:
+        """Raises DataError where files of a portrait differ in size."""
+        alpha, stem = read_grey(self.alphas[k]), self.images[k].stem
+        colours = read_rgb(self.colours[stem] if stem in self.colours else self.images[k])
+        if colours.shape[:2] != alpha.shape:
+            raise DataError(f"{self.alphas[k]}: has another size than its colours; images and alphas belong together")
+        if stem not in self.colours:
+            estimated = foreground_colours(colours / np.float32(255), alpha / np.float32(255))
+            colours = np.round(estimated * 255).astype(np.uint8)
+        return np.dstack((colours, alpha))
+
+    @classmethod
+    def extra(cls, folder: Path, cache: Path) -> Foregrounds:
+        """Those of a folder beside the one that is trained on. Folders of `sgmatte generate` have the same names in
+        them, so each has its own inside `cache`.
+
+        Raises:
+            DataError: it lacks images or alphas.
+        """
+        digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
+        return cls.of(PortraitFolder(folder), cache / f"extra-{digest}")
 
     def fill_cache(self, observe: Callable[[int, int], None] | None = None) -> None:
         for k in range(len(self)):
@@ -75,13 +102,16 @@ class Foregrounds:
 
 @dataclass(frozen=True)
 class CompositeSampler:
-    """Draws one training sample per generator: image (3, S, S), trimap (1, S, S) int64, alpha (1, S, S).
+    """Draws one training sample per random generator: image (3, S, S), trimap (1, S, S) int64, alpha (1, S, S).
 
     Crops of 1 to `zoom` times `size` are centred on a soft pixel and scaled to `size`, so the network meets hair at
     several scales. Some samples are the untouched photo with its own alpha: no composite has the light of a real one.
 
     With `layers`, samples also have the foreground and background (3, S, S) that alpha makes a composite of: for an
     untouched photo its own colours, and a background that it was not taken before, for nobody knows its own.
+
+    With `extra`, a share of the samples shows people of those instead, in each of these ways: their alphas are as exact
+    over their own pictures as those of `foregrounds` are. Without, nothing else is drawn from the generator.
     """
 
     foregrounds: Foregrounds
@@ -92,21 +122,27 @@ class CompositeSampler:
     untouched: float = 0.15  # probability of the photo itself
     pairs: float = 0.15  # probability of two people over each other
     layers: bool = False
+    extra: Foregrounds | None = None
+    extra_share: float = 0.3  # probability of a person of `extra`
 
     def __call__(self, rng: np.random.Generator) -> Sample:
-        k = int(rng.integers(len(self.foregrounds)))
-        whole = self.foregrounds[k]
+        extra = self.extra if self.extra and rng.random() < self.extra_share else None
+        people = extra or self.foregrounds
+        k = int(rng.integers(len(people)))
+        whole = people[k]
         side = round(self.size * self.zoom ** rng.random())
+        if extra:  # generated portraits are small, and a band is as wide as the crop that there is says
+            side = min(side, *whole.shape[:2])
         background = None
         if rng.random() < self.untouched:
-            rgba = np.dstack((read_rgb(self.foregrounds.images[k]), whole[..., 3]))
+            rgba = np.dstack((read_rgb(people.images[k]), whole[..., 3]))
             image, alpha = self._crop(rgba, side, rng)
             colours = image = jittered(image, rng, 0.5)
         else:
             colours, alpha = self._crop(whole, side, rng)
             colours = jittered(colours, rng, 1)
             if rng.random() < self.pairs:
-                other = self.foregrounds[int(rng.integers(len(self.foregrounds)))]
+                other = people[int(rng.integers(len(people)))]
                 behind, alpha_behind = self._crop(other, side, rng)
                 colours, alpha = over(colours, alpha, jittered(behind, rng, 1), alpha_behind)
             background = jittered(self._background(rng), rng, 1)
@@ -164,6 +200,17 @@ class CompositeSampler:
         if rng.random() < 0.4:
             photo = photo.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.5, 8))))
         return _unit(photo)
+
+
+def with_extra(sampler: CompositeSampler, extra: Foregrounds | None, share: float) -> CompositeSampler:
+    """`sampler`, a share of whose samples shows people of `extra`.
+
+    Raises:
+        UsageError: a share that does not lie between 0 and 1.
+    """
+    if not 0 <= share <= 1:
+        raise UsageError(f"--extra-weight lies between 0 and 1, not at {share:g}")
+    return replace(sampler, extra=extra, extra_share=share)
 
 
 def over(front: Pixels, alpha: Pixels, back: Pixels, alpha_back: Pixels) -> tuple[Pixels, Pixels]:

@@ -53,17 +53,23 @@ def read_grey(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PortraitFolder:
-    """A folder with image/, alpha/ and optionally mask/, whose files share their stems.
+    """A folder with image/, alpha/ and optionally mask/ and foreground/, whose files share their stems.
 
-    `mask` is the safer target for who is foreground, `alpha` for where the boundary runs.
+    `mask` is the safer target for who is foreground, `alpha` for where the boundary runs; `foreground` are the person's
+    colours without the background.
     """
 
     folder: Path
 
     def __post_init__(self) -> None:
-        missing = [p.stem for p in self.images if p.stem not in self.alphas]
+        self._check_complete("alpha", self.alphas)
+        if (self.folder / "foreground").is_dir():
+            self._check_complete("foreground", self.foregrounds)
+
+    def _check_complete(self, kind: str, files: Mapping[str, Path]) -> None:
+        missing = [p.stem for p in self.images if p.stem not in files]
         if missing:
-            raise DataError(f"{self.folder / 'alpha'}: no alpha for {missing[0]} and {len(missing) - 1} more images")
+            raise DataError(f"{self.folder / kind}: no {kind} for {missing[0]} and {len(missing) - 1} more images")
 
     @property
     def images(self) -> list[Path]:
@@ -72,6 +78,12 @@ class PortraitFolder:
     @property
     def alphas(self) -> dict[str, Path]:
         return {path.stem: path for path in image_files(self.folder / "alpha")}
+
+    @property
+    def foregrounds(self) -> dict[str, Path]:
+        """None where the folder has no foreground/."""
+        folder = self.folder / "foreground"
+        return {path.stem: path for path in image_files(folder)} if folder.is_dir() else {}
 
     @property
     def masks(self) -> dict[str, Path]:

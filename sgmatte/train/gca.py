@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgmatte.nn.gca import GCA
-from sgmatte.train.composites import CompositeSampler, Foregrounds, training_backgrounds
+from sgmatte.train.composites import CompositeSampler, Foregrounds, training_backgrounds, with_extra
 from sgmatte.train.data import PortraitFolder, Sample
 from sgmatte.train.loop import Observe, Recipe, begin_at, fit
 from sgmatte.train.progress import alpha_errors, alpha_sheet
@@ -28,6 +28,8 @@ def trained_gca(
     band: float = 40,
     cache: Path | None = None,
     start: Path | None = None,
+    extra: Path | None = None,
+    extra_weight: float = 0.3,
     validation: int = 64,
     device: torch.device | None = None,
     observe: Observe | None = None,
@@ -39,12 +41,19 @@ def trained_gca(
     kept in `cache` (default: inside `folder`); `validation` composites follow the progress. With `start`, the folder of
     an earlier run or a weight file, training goes on from there with a recipe of its own; see `begin_at`.
 
+    `extra` is a folder of more people, such as `sgmatte generate` makes, whom a share `extra_weight` of the samples
+    shows; the validation knows nothing of them, so trainings with and without compare.
+
     Raises:
+        UsageError: `extra_weight` does not lie between 0 and 1.
         DataError: a folder lacks images or alphas, or `folder` holds a checkpoint of another recipe.
         WeightError: `start` does not fit.
     """
     foregrounds = Foregrounds.of(PortraitFolder(portraits), cache or folder / "foregrounds")
     foregrounds.fill_cache(observe_cache)
+    others = Foregrounds.extra(extra, foregrounds.cache) if extra else None
+    if others:
+        others.fill_cache(observe_cache)
     sampler = CompositeSampler(foregrounds, training_backgrounds(backgrounds), size, zoom, band)
     torch.manual_seed(recipe.seed)
     network = GCA(width)
@@ -53,7 +62,7 @@ def trained_gca(
     place = device or torch.device("cpu")
     averaged = fit(
         network,
-        sampler,
+        with_extra(sampler, others, extra_weight),
         losses,
         recipe,
         folder,

@@ -16,6 +16,15 @@ app = typer.Typer()
 Start = Annotated[
     Path | None, typer.Option(help="--run folder or weights of an earlier training to go on from.", show_default=False)
 ]
+Extra = Annotated[
+    Path | None,
+    typer.Option(
+        help="More people: a folder with image/, alpha/ and perhaps foreground/, such as `sgmatte generate` makes. "
+        "Validation does without.",
+        show_default=False,
+    ),
+]
+ExtraWeight = Annotated[float, typer.Option(help="Share of the samples that shows people of --extra.", min=0, max=1)]
 
 
 def _cutout_lines(done: int, total: int) -> None:
@@ -93,6 +102,8 @@ def gca(
     band: Annotated[float, typer.Option(help="Widest trimap band beside the boundary, in pixels.", min=5)] = 40,
     cache: Annotated[Path | None, typer.Option(help="Folder for cut-out foregrounds; default inside --run.")] = None,
     start: Start = None,
+    extra: Extra = None,
+    extra_weight: ExtraWeight = 0.3,
     workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 1,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
@@ -119,6 +130,8 @@ def gca(
             band=band,
             cache=cache,
             start=start,
+            extra=extra,
+            extra_weight=extra_weight,
             device=chosen_device(device).torch,
             observe=watch("GCA"),
             observe_cache=_cutout_lines,
@@ -152,6 +165,8 @@ def alphagan(
     ] = "bf16",
     cache: Annotated[Path | None, typer.Option(help="Folder for cut-out foregrounds; default inside --run.")] = None,
     start: Start = None,
+    extra: Extra = None,
+    extra_weight: ExtraWeight = 0.3,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the network first: two minutes, then steps are much quicker.")
     ] = False,
@@ -187,6 +202,8 @@ def alphagan(
             band=band,
             cache=cache,
             start=start,
+            extra=extra,
+            extra_weight=extra_weight,
             compiled=compiled,
             device=place,
             team=team,
