@@ -194,8 +194,9 @@ class Killer:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SGMATTE_HOME", str(tmp_path / "home"))
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "run" not in request.fixturenames:  # commands that draw would compile their operators anew there
+        monkeypatch.setenv("SGMATTE_HOME", str(tmp_path / "home"))
 
 
 def order(folder: Path, count: int, seed: int = 0, **options: object) -> Order:
