@@ -79,3 +79,14 @@ def test_windows_fade_into_each_other(monkeypatch):
     offset = (found - image[:, :1])[0, 0, 80:120, :150]
     assert (offset.diff(dim=1).abs() < 0.1).all()  # no step as large as what windows differ by
     assert float(offset.min()) > 0.09
+
+
+def test_blocks_of_a_flat_photo_do_not_show_in_alpha():
+    """A wall as JPEG leaves it: blocks of 8 pixels that differ by two levels."""
+    rng = torch.Generator().manual_seed(0)
+    blocks = torch.randint(0, 3, (1, 1, 12, 15), generator=rng).float() / 255
+    image = (0.05 + blocks).repeat_interleave(8, 2).repeat_interleave(8, 3).expand(1, 3, 96, 120).contiguous()
+    alpha = torch.linspace(0, 1, 120).expand(1, 1, 96, 120).clone()  # what a network says where nothing can be seen
+    unknown = torch.full((1, 1, 96, 120), UNKNOWN)
+    found = refined(alpha, image, unknown)
+    assert (found - alpha).abs().max() < 0.05

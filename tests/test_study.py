@@ -23,6 +23,7 @@ from sgmatte.photo import Photo
 from sgmatte.results import Matte
 from sgmatte.settings import Optimisation, Settings
 from sgmatte.study.enhancing import numbered_problems, read_rows, study_rows
+from sgmatte.study.page import filled_page, write_page
 from sgmatte.study.pictures import extremes, write_plot, write_sheet
 from sgmatte.study.summary import changes, fidelities, write_summary
 from sgmatte.study.variants import VARIANTS, chosen_variants
@@ -154,3 +155,28 @@ def test_the_command_lists_variants(tmp_path):
     )
     assert result.exit_code == 0
     assert all(name in result.stdout for name in VARIANTS)
+
+
+def test_a_page_is_filled_from_tables(tmp_path):
+    page = tmp_path / "results.md"
+    page.write_text("Words.\n<!-- study: ours -->\nold\n<!-- end -->\nMore.\n")
+    with pytest.raises(DataError, match=r"summary|fidelity"):
+        write_page(page)
+    write_summary(tmp_path / "results/ours", [row("a", 10.0, 9.0), row("b", 10.0, 8.0)])
+    write_page(page)
+    text = page.read_text()
+    assert text.startswith("Words.\n<!-- study: ours -->\n")
+    assert text.endswith("<!-- end -->\nMore.\n")
+    assert "| default | gca | sad | 10 | 8.5 | -15.0% |" in text
+    assert "| default | 2 | 40.0 dB, 40.0 |" in text
+    assert "old" not in text
+    write_page(page)
+    assert page.read_text() == text
+    page.write_text("Words.\n")
+    with pytest.raises(DataError, match="no place for a study"):
+        write_page(page)
+
+
+def test_the_page_of_results_is_that_of_its_tables():
+    page = Path(__file__).parents[1] / "docs/results.md"
+    assert filled_page(page) == page.read_text(encoding="utf-8")

@@ -97,3 +97,16 @@ def enhance(
     if faceless:
         screen.line(f"left out, for no face was found: {', '.join(faceless)}")
     screen.result({"changes": [asdict(c) for c in found], "fidelity": [asdict(f) for f in fidelities(rows)]})
+
+
+@app.command()
+def page(
+    page: Annotated[Path, typer.Argument(help="A page of results, such as docs/results.md.")],
+) -> None:
+    """Fill a page of results with the tables of its studies: page.md with those in page/NAME/.
+
+    Example: sgmatte study page docs/results.md
+    """
+    from sgmatte.study.page import write_page
+
+    write_page(page)

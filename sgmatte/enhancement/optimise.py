@@ -179,13 +179,13 @@ def enhanced(
     SMPEG, section III-C. Deterministic: nothing is drawn here.
 
     Raises:
-        UsageError: the adversarial loss needs the gradient of a matting model that has none.
+        UsageError: the adversarial loss, or another of alpha, needs the gradient of a matting model that has none.
     """
     weights, settings = weights or LossWeights(), settings or Optimisation()
     if weights.of_alpha and not judges.matting.differentiable:
         raise UsageError(
             f"the adversarial loss needs the gradient of the matting model, and {judges.matting.name} has none; "
-            "set its weight to 0 or choose another model"
+            "set its weight, and those of confidence and consistency, to 0 or choose another model"
         )
     with torch.no_grad():
         start = generator.synthesis(inversion.w_plus, inversion.noise)
