@@ -12,7 +12,7 @@ from PIL import Image
 from test_pipeline import Small
 from typer.testing import CliRunner
 
-from sgmatte import inversion, pipeline
+from sgmatte import inversion, pipeline, zoo
 from sgmatte.cli.app import app
 from sgmatte.device import chosen_device
 from sgmatte.enhancement.choice import is_surer, kept_matte
@@ -35,6 +35,7 @@ from sgmatte.trimaps import Confidence
 def networks(monkeypatch):
     quick = partial(inversion.Schedule, w_plus=Stage(2, 0.3), noise=Stage(2, 0.1, 0.06))
     monkeypatch.setattr(inversion, "Schedule", quick)
+    monkeypatch.setattr(zoo, "_used", set())  # other tests open weights of manifests of their own
     monkeypatch.setattr(pipeline, "weight_hashes", lambda name, size: {"small": f"{name} {size}"})
     settings = Settings(generator="mobilestylegan", whole=True, optimisation=Optimisation(steps=2))
     return Small(settings, chosen_device("cpu"))
