@@ -6,8 +6,8 @@ Importing this package is cheap: torch is loaded by the modules that compute, at
 import os
 from typing import TYPE_CHECKING, Any
 
-# MKL otherwise sums in an order that depends on where in memory the numbers lie, so a photo's bytes would change from
-# run to run on some CPUs. It reads this once, when torch is loaded.
+# MKL may otherwise sum in an order that depends on where in memory the numbers lie, and a photo's bytes change from run
+# to run. It reads this once, when torch is loaded.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:

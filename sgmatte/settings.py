@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from sgmatte.errors import UsageError
 from sgmatte.hostile import MAX_PIXELS
 
 VARIABLES = ("latent", "noise", "both")
 PASTES = ("residual", "full")
-KEEPS = ("better", "enhanced", "surer")
+Keep = Literal["better", "enhanced", "surer"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,6 @@ class Settings:
     backgrounds: Path | None = None  # photos for the composites of the adversarial loss; without them they are made up
     optimisation: Optimisation = field(default_factory=Optimisation)
     weights: LossWeights = field(default_factory=LossWeights)
-    keep: str = "better"  # one of KEEPS: see `sgmatte.enhancement.choice`
+    keep: Keep = "better"  # see `sgmatte.enhancement.choice`
     seed: int = 0
     max_pixels: int = MAX_PIXELS

@@ -225,6 +225,8 @@ def test_home_means_the_users_home_in_their_own_file_only(places: SimpleNamespac
         ("[matte]\nmodel = {}", r"model: expected a text, got \{\}"),
         ("[bench.matte]\nmodel = 'gca'", r"\[bench matte\] model: expected a list, got 'gca'"),
         ("device = 'abacus'", r"device: expected one of auto, cpu, cuda, mps, got 'abacus'"),
+        (f"[enhance]\ngenerator = '{'[' * 5000}'", r"generator: expected one of .*, got '\[{1,60}\.\.\.\["),
+        (f"[{'k' * 5000}]\nsteps = 1", r"there is no command 'k{1,60}\.\.\.k"),
         ("[enhance\n", "is no TOML"),
         ("a = " + "[" * 5000, "is no TOML"),
         ("#" * 70_000, "has more than 65536 bytes"),

@@ -29,6 +29,7 @@ UNSUITABLE = ("out", "files-from", "report")  # name the results, or the photos,
 WORDS_OR_FILES = ("critic", "background", "model")  # a file if it looks like one or is there, else a word
 LARGEST_NUMBER = 10**15  # of TOML's, which have no end; none, infinite and not a number are beyond it
 LARGEST = 1 << 16  # bytes; nobody writes more, and a stranger's file shall not cost memory
+LONGEST_QUOTE = 80  # characters
 
 Commands = Mapping[str, Callable[..., Any]]
 """Functions of the commands by name, such as "train gca"."""
@@ -186,11 +187,10 @@ def _table(source: Source, name: str, value: Any, commands: Commands) -> list[Se
         return [setting for key, inner in value.items() for setting in _table(source, f"{name} {key}", inner, commands)]
     group, _, last = name.rpartition(" ")
     inside = [command.removeprefix(group).split()[0] for command in commands if command.startswith(group)]
-    raise UsageError(
-        f"{source.file}: there is no command '{name}'{_near(last, inside)}"
-        if isinstance(value, dict)
-        else f"{source.file}: '{last}' stands in no command's table; above the tables only {', '.join(SHARED)} can"
-    )
+    if isinstance(value, dict):
+        raise UsageError(f"{source.file}: there is no command {_shown(name)}{_near(last, inside)}")
+    above = f"above the tables only {', '.join(SHARED)} can"
+    raise UsageError(f"{source.file}: {_shown(last)} stands in no command's table; {above}")
 
 
 def _known(known: Mapping[str, Option], key: str, place: str) -> Option:
@@ -198,8 +198,14 @@ def _known(known: Mapping[str, Option], key: str, place: str) -> Option:
         what = "photos" if key == "files-from" else "result"
         raise UsageError(f"{place} {key}: names the {what} of one command; give it there")
     if key not in known:
-        raise UsageError(f"{place} has no option '{key}'{_near(key, known)}")
+        raise UsageError(f"{place} has no option {_shown(key)}{_near(key, known)}")
     return known[key]
+
+
+def _shown(value: Any) -> str:
+    """As a message quotes it, cut where it is long: a file of any content gets one line that can be read."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_QUOTE else f"{text[: LONGEST_QUOTE // 2]}...{text[-LONGEST_QUOTE // 2 :]}"
 
 
 def _near(word: str, known: Iterable[str]) -> str:
@@ -217,26 +223,26 @@ def _value(source: Source, key: str, raw: Any, kind: Any, info: OptionInfo, plac
     """`raw` as the command line would get it, if it fits `kind`."""
     if get_origin(kind) is list:
         if not isinstance(raw, list):
-            raise UsageError(f"{place}: expected a list, got {raw!r}")
+            raise UsageError(f"{place}: expected a list, got {_shown(raw)}")
         return [_value(source, key, item, get_args(kind)[0], info, place) for item in raw]
     if get_origin(kind) is Literal:
         words = get_args(kind)
         if isinstance(raw, bool) or str(raw) not in words:
-            raise UsageError(f"{place}: expected one of {', '.join(words)}, got {raw!r}")
+            raise UsageError(f"{place}: expected one of {', '.join(words)}, got {_shown(raw)}")
         return str(raw)
     types_of = {bool: (bool,), int: (int,), float: (int, float), str: (str,), Path: (str,)}
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
     if kind not in types_of:
         raise UsageError(f"{place}: can only be given on the command line")
     if type(raw) not in types_of[kind]:  # exactly: true is no number here
-        raise UsageError(f"{place}: expected {names[kind]}, got {raw!r}")
+        raise UsageError(f"{place}: expected {names[kind]}, got {_shown(raw)}")
     if kind in (int, float):
         _check_range(raw, info, place)
     try:
         if kind is Path or (key in WORDS_OR_FILES and _is_file(source, raw)):
             return str(_path(source, raw, place))
     except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name that is too long, links in a circle, ~nobody
-        raise UsageError(f"{place}: {raw!r} is no path ({error})") from error
+        raise UsageError(f"{place}: {_shown(raw)} is no path ({getattr(error, 'strerror', None) or error})") from error
     return raw
 
 
@@ -263,7 +269,7 @@ def _path(source: Source, raw: str, place: str) -> Path:
     folder = source.file.parent
     path = folder / (raw if source.project else Path(raw).expanduser())
     if source.project and not path.resolve().is_relative_to(folder.resolve()):
-        raise UsageError(f"{place}: {raw} lies outside of {folder}, and a project's {NAME} names nothing there")
+        raise UsageError(f"{place}: {_shown(raw)} lies outside of {folder}, and a project's {NAME} names nothing there")
     return path
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sgmatte.results import Matte
+from sgmatte.settings import Keep
 
 
 def is_surer(matte: Matte, than: Matte) -> bool:
@@ -19,7 +20,7 @@ def is_surer(matte: Matte, than: Matte) -> bool:
     return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
 
 
-def kept_matte(own: Matte, enhanced: Matte, keep: str) -> tuple[Matte, str]:
+def kept_matte(own: Matte, enhanced: Matte, keep: Keep) -> tuple[Matte, str]:
     """The matte to deliver, and whose it is: "photo", "enhanced", or "both".
 
     Args:

@@ -1,12 +1,13 @@
 """Mattes of photos with a known alpha, before and after enhancement: a row for each photo, variant and matting model.
 
-The trimap is always the photo's own, by the one trimap network: what is measured is what a user gets.
+Each version has the trimap that the network makes of it, as it would have for a user.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from sgmatte.latents import SUFFIX, write_latents
 from sgmatte.photo import Photo
 from sgmatte.pipeline import Networks, enhance_photo, invert_photo, matte_photo
 from sgmatte.results import Matte
+from sgmatte.settings import Settings
 from sgmatte.study.pictures import strip_file, write_strip
 from sgmatte.study.variants import Variant
 from sgmatte.train.data import PortraitFolder
@@ -118,15 +120,26 @@ def numbered_problems(
 
 
 class _Subject:
-    """One photo: its own mattes are made once, its latents once for each generator."""
+    """One photo: its own mattes are made once, its latents once for each generator, and its enhancement once for
+    variants that differ in nothing but whose matte they keep.
+    """
 
     def __init__(self, name: str, problem: Problem, models: Sequence[str], networks: Networks, folder: Path) -> None:
         self.name, self.problem, self.models, self.networks, self.folder = name, problem, models, networks, folder
         self.photo = Photo(Path(name), problem.image)
         self.own = self._mattes(self.photo)
+        self.enhanced: dict[Settings, tuple[dict[str, Matte], dict[str, Any]]] = {}
 
     def rows(self, variant: Variant) -> list[Row]:
         settings = variant.settings(self.networks.settings)
+        alike = replace(settings, keep="enhanced")
+        if alike not in self.enhanced:
+            self.enhanced[alike] = self._enhanced(alike)
+        mattes, about = self.enhanced[alike]
+        return [self._row(variant, model, mattes[model], about) for model in self.models]
+
+    def _enhanced(self, settings: Settings) -> tuple[dict[str, Matte], dict[str, Any]]:
+        """The enhanced photo's mattes, and what rows say of it."""
         networks = self.networks.under(replace(settings, latents=self._latents(self.networks.under(settings))))
         started = time.monotonic()
         enhanced = enhance_photo(self.photo, networks)
@@ -140,7 +153,7 @@ class _Subject:
             "psnr_inversion": enhanced.report["psnr"]["inversion"],
             "seconds": seconds,
         }
-        return [self._row(variant, model, mattes[model], about) for model in self.models]
+        return mattes, about
 
     def _row(self, variant: Variant, model: str, enhanced: Matte, about: dict[str, Any]) -> Row:
         own = self.own[model]
@@ -228,9 +241,12 @@ def _write_rows(file: Path, rows: Sequence[Row]) -> None:
 
 
 def _claim(folder: Path, asked: dict[str, Any]) -> None:
-    import json
-
     note = folder / ASKED
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != asked:
-        raise DataError(f"{folder} holds another study ({note} says which); give another --out")
+    if note.exists():
+        try:
+            known = json.loads(note.read_bytes())
+        except ValueError as error:
+            raise DataError(f"{note}: damaged ({error}); give another folder with -o") from error
+        if known != asked:
+            raise DataError(f"{folder} holds another study ({note} says which); give another with -o")
     write_json(note, asked)
