@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from sgmatte import zoo
+from sgmatte.device import fast_in_bf16
 from sgmatte.nn.deeplab import DeepLab
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
@@ -55,14 +56,17 @@ class TrimapNetwork(nn.Module):
 
     @torch.no_grad()
     def mean_logits(self, image: Tensor) -> Tensor:
-        """`logits`, averaged over `SCALES` and mirror images: steadier, for some seven times the work."""
+        """`logits`, averaged over `SCALES` and mirror images: steadier, for some seven times the work, in bfloat16 where
+        that is fast.
+        """
         height, width = image.shape[2:]
         sizes = [working_size(height, width, self.side * scale) for scale in SCALES]
         looks = []
         for size in sizes:
             small = _scaled(image, size, antialias=True)
-            both = self._biased(small) + self._biased(small.flip(3)).flip(3)
-            looks.append(_scaled(both / 2, sizes[-1]))
+            with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
+                plain, mirrored = self._biased(torch.cat([small, small.flip(3)])).chunk(2)
+            looks.append(_scaled((plain + mirrored.flip(3)) / 2, sizes[-1]))
         return _scaled(torch.stack(looks).mean(0), (height, width))
 
     def trimap(self, image: Tensor) -> Tensor:
