@@ -56,8 +56,8 @@ class TrimapNetwork(nn.Module):
 
     @torch.no_grad()
     def mean_logits(self, image: Tensor) -> Tensor:
-        """`logits`, averaged over `SCALES` and mirror images: steadier, for some seven times the work, in bfloat16 where
-        that is fast.
+        """`logits`, averaged over `SCALES` and mirror images: steadier, for some seven times the work, and in
+        bfloat16 where that is fast.
         """
         height, width = image.shape[2:]
         sizes = [working_size(height, width, self.side * scale) for scale in SCALES]
