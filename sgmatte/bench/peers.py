@@ -38,7 +38,9 @@ def mediapipe() -> MattingModel:
         from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
     except ImportError as error:
         raise UsageError(f"MediaPipe is not installed here; pip install '{MEDIAPIPE}'") from error
+    torch.set_flush_denormal(False)  # its threads take this over from here, and its network does not start under it
     segmentation = SelfieSegmentation(model_selection=0)
+    torch.set_flush_denormal(True)
 
     def alpha(image: Tensor) -> Tensor:
         pixels = (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
