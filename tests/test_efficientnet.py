@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from sgmatte import zoo
-from sgmatte.nn.efficientnet import ConvNorm, EfficientNetLite0, from_official
+from sgmatte.nn.efficientnet import ConvNorm, DepthwiseConv2d, EfficientNetLite0, from_official
 
 STAGES = {
     "stem": (32, 2),
@@ -87,6 +87,18 @@ def test_folded_norm_is_the_plain_one(stride):
     assert block.train().norm.training
     trained = block(x)
     assert not torch.allclose(trained, plain)
+
+
+def test_depthwise_gradients_are_taken_in_float32():
+    conv = DepthwiseConv2d(4, 4, 3, padding=1, groups=4)
+    x = torch.randn(1, 4, 8, 8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        learned = conv(x)
+        with torch.no_grad():
+            answered = conv(x)
+    assert (learned.dtype, answered.dtype) == (torch.float32, torch.bfloat16)
+    torch.testing.assert_close(learned, answered.float(), atol=2e-2, rtol=2e-2)
+    assert torch.equal(learned, conv(x.float()))
 
 
 def test_published_keys_are_renamed_one_to_one(bundled):

@@ -52,6 +52,24 @@ def test_without_a_prior_it_is_closed_form_matting(problem, monkeypatch):
     assert (refined(start, image, trimap)[0, 0] - torch.from_numpy(theirs)).abs().max() < 0.01
 
 
+def test_conjugate_gradients_solve_and_stop():
+    torch.manual_seed(0)
+    half = torch.randn(12, 12, dtype=torch.float64)
+    matrix = half @ half.T + torch.eye(12)
+    wanted, calls = torch.randn(12, dtype=torch.float64), []
+
+    def applied(x):
+        calls.append(x)
+        return matrix @ x
+
+    x = refinement._conjugate_gradients(applied, wanted, torch.zeros_like(wanted), matrix.diagonal())
+    assert (matrix @ x - wanted).norm() <= 2 * refinement.TOLERANCE * wanted.norm()
+    assert len(calls) < refinement.STEPS
+    calls.clear()
+    assert torch.equal(refinement._conjugate_gradients(applied, matrix @ x, x, matrix.diagonal()), x)
+    assert len(calls) == 1
+
+
 def test_the_laplacian_is_built_in_tiles(problem, monkeypatch):
     image, trimap, alpha = problem
     whole = refined(alpha * 0.5, image, trimap)

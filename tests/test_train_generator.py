@@ -17,6 +17,7 @@ from sgmatte.train import teacher as teaching
 from sgmatte.train.adversarial import Duel, Examination, Opponents, Pair
 from sgmatte.train.classroom import Lesson, Pupil, classroom, examples
 from sgmatte.train.generator import trained_generator
+from sgmatte.train.moments import Moments, shown
 from sgmatte.train.teacher import Album, Latents, Teacher, as_bytes, as_picture, student_rows
 
 LESSONS = (Lesson("8", 2, 200, 8, 2e-2), Lesson("16", 3, 100, 8, 1e-2, pixels=10))
@@ -171,7 +172,7 @@ def reached(term, network):
 def test_each_loss_of_a_duel_reaches_only_its_own_side(teacher, album, pair, batch):
     found = adversarial.terms(pair, batch, Duel(), teacher, album, None)
     sides = {name: reached(term, pair) for name, term in found.items()}
-    assert sides["coarse"] == sides["unlike"] == sides["untrue"] == {"student"}
+    assert sides["coarse"] == sides["unlike"] == sides["untrue"] == sides["unusual"] == {"student"}
     assert sides["told drawn"] == sides["told real"] == {"critic"}
 
 
@@ -183,6 +184,35 @@ def test_the_critic_scales_all_pictures_alike(pair, batch):
     assert all(0.5 < float(x.std()) < 2 for x in seen)  # as real pictures are
     alone, together = pair.verdict(real[:1]), pair.verdict(torch.cat((real[:1], 0.1 * real[1:])))
     torch.testing.assert_close(alone, together[:1], atol=1e-4, rtol=1e-3)
+
+
+def test_moments_of_pictures_drawn_from_the_real_ones_come_close_and_others_do_not():
+    torch.manual_seed(0)
+    real, other = torch.randn(400, 6) * 3 + 1, torch.randn(400, 6) + 4
+    moments = Moments(6)
+    moments.learn(real.split(100))
+    alike = [float(moments.difference(batch)) for batch in real.split(8)][-1]
+    unlike = [float(moments.difference(batch)) for batch in other.split(8)]
+    assert alike < 0.1
+    assert unlike[0] < unlike[-1]  # one batch alone says little
+    assert unlike[-1] > 0.3
+    rows = other[:8].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(moments.difference(rows), rows)
+    moved = Moments(6)
+    moved.load_state_dict(moments.state_dict())
+    for batch in other.split(8) * 4:
+        for own, step in ((moments, 0.0), (moved, 5.0)):
+            own.difference(batch - step * slope.mean(0) * 8)
+    ends = [float(own.difference(other[:8])) for own in (moments, moved)]
+    assert ends[1] < ends[0]  # the slope points at less of a difference
+
+
+def test_what_is_shown_does_not_depend_on_where_it_is(pair):
+    picture = torch.zeros(1, 3, 64, 64)
+    picture[..., 16:48, 16:48] = 0.7
+    rows = [shown(pair.critic.trunk, x).detach() for x in (picture, torch.full_like(picture, 0.7), picture.roll(32, 3))]
+    assert rows[0].shape == (1, len(pair.moments.centre))
+    assert (rows[0] - rows[1]).norm() > 2 * (rows[0] - rows[2]).norm()
 
 
 @pytest.mark.parametrize("lazy", [True, False])

@@ -12,11 +12,13 @@ network's word weighs most where it is sure, and where the photo is so flat that
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter, uniform_filter
-from scipy.sparse import csr_matrix, diags
-from scipy.sparse.linalg import cg
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from sgmatte.device import pymatting
@@ -31,6 +33,7 @@ BLOCKS = 3e-3  # variance below which the blocks of a JPEG show: its colours are
 BLUR = 3.0  # the photo smoothed by so many pixels
 BLUR_REACH = round(4 * BLUR)
 STEPS = 60  # of conjugate gradients: how far colours are followed, some hundred pixels
+TOLERANCE = 1e-6  # of the length of what is left, in that of the right side, at which they end earlier
 TILE = 512  # pixels a side of what the Laplacian is built of at once: PyMatting takes 400 bytes a pixel
 REACH = 2  # windows of 3x3 join pixels that are so far apart
 NEIGHBOURS = (2 * REACH + 1) ** 2
@@ -58,11 +61,45 @@ def refined(alpha: Tensor, image: Tensor, trimap: Tensor) -> Tensor:
 def _solution(image: np.ndarray, unknown: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Alpha of the unknown pixels, in the order of their rows."""
     laplacian, pull, prior = _system(image, unknown, alpha)
-    start = alpha[unknown]
-    system = laplacian + diags(prior)
-    preconditioner = diags(1 / system.diagonal())
-    answer, _ = cg(system, pull + prior * start, x0=start, rtol=1e-6, maxiter=STEPS, M=preconditioner)
-    return answer
+    diagonal = torch.from_numpy(laplacian.diagonal() + prior)
+    matrix = _as_tensor(laplacian)
+    weight, start = torch.from_numpy(prior), torch.from_numpy(alpha[unknown])
+
+    def applied(x: Tensor) -> Tensor:
+        return (matrix @ x).addcmul_(weight, x)
+
+    return _conjugate_gradients(applied, torch.from_numpy(pull).addcmul_(weight, start), start, diagonal).numpy()
+
+
+def _as_tensor(matrix: csr_matrix) -> Tensor:
+    ends, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(ends, columns, values, matrix.shape, check_invariants=False)
+
+
+def _conjugate_gradients(
+    applied: Callable[[Tensor], Tensor], wanted: Tensor, start: Tensor, diagonal: Tensor
+) -> Tensor:
+    """x with A x = `wanted`, nearly, by STEPS steps from `start`; `applied` is A, preconditioned by its `diagonal`.
+
+    SciPy's own does the same on one core, however many there are.
+    """
+    x, rest = start.clone(), wanted - applied(start)
+    enough = TOLERANCE * wanted.norm()
+    steep = rest / diagonal
+    direction, slope = steep.clone(), rest @ steep
+    for _ in range(STEPS):
+        if rest.norm() <= enough:
+            break
+        bent = applied(direction)
+        length = slope / (direction @ bent)
+        x.add_(direction * length)
+        rest.sub_(bent * length)
+        torch.div(rest, diagonal, out=steep)
+        before, slope = slope, rest @ steep
+        direction.mul_(slope / before).add_(steep)
+    return x
 
 
 def _trust(alpha: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgmatte.nn.efficientnet import EfficientNetLite0
+from sgmatte.nn.efficientnet import DepthwiseConv2d, EfficientNetLite0
 
 CLASSES = 3  # background, unknown, foreground
 
@@ -64,7 +64,7 @@ def conv_norm(inputs: int, outputs: int) -> nn.Sequential:
 
 def separable(inputs: int, outputs: int, dilation: int = 1) -> nn.Sequential:
     """Depthwise 3x3, then pointwise, each with batch norm and ReLU."""
-    depthwise = nn.Conv2d(inputs, inputs, 3, padding=dilation, dilation=dilation, groups=inputs, bias=False)
+    depthwise = DepthwiseConv2d(inputs, inputs, 3, padding=dilation, dilation=dilation, groups=inputs, bias=False)
     return nn.Sequential(depthwise, nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), *conv_norm(inputs, outputs))
 
 

@@ -169,6 +169,7 @@ class GuidedContextualAttention(nn.Module):
     def forward(self, guidance: Tensor, alpha: Tensor, unknown: Tensor) -> Tensor:
         """Attended features like `alpha` (N, C, h, w), h and w even; `unknown` is (N, 1, h, w), bool."""
         guidance = self.guidance_conv(guidance)[:, :, ::2, ::2]
+        fast = torch.is_autocast_enabled(alpha.device.type)
         with torch.autocast(alpha.device.type, enabled=False):  # bf16 scores would blur the softmax
             queries = _patches(guidance.float(), 3, 1)  # (N, P, 9 c), P = h/2 * w/2
             keys = queries / queries.norm(dim=2, keepdim=True).clamp(min=1e-4)
@@ -177,8 +178,9 @@ class GuidedContextualAttention(nn.Module):
             share = half_unknown.mean((2, 3))  # (N, 1)
             ratio = (share / (1 - share)).sqrt()
             scale = torch.where(touches_unknown, ratio.clamp(0.1, 10), (1 / ratio).clamp(0.1, 10))  # (N, P)
-            values = _patches(alpha.float(), 4, 2)  # (N, P, 16 C)
-            pasted = _attended(queries, keys * scale.unsqueeze(2), values, SELF_SCORE * touches_unknown)
+            # (N, P, 16 C); their means take most of the time, and half of that in bf16
+            values = _patches(alpha.to(torch.bfloat16 if fast else torch.float32), 4, 2)
+            pasted = _attended(queries, keys * scale.unsqueeze(2), values, SELF_SCORE * touches_unknown).float()
             # Four patches overlap at each pixel.
             spread = F.fold(pasted.transpose(1, 2), alpha.shape[2:], 4, stride=2, padding=1) / 4
         return self.W(spread) + alpha
@@ -199,9 +201,8 @@ def _attended(queries: Tensor, keys: Tensor, values: Tensor, self_scores: Tensor
         end = min(start + block, count)
         first = min(max(0, (start + end - seen) // 2), count - seen)
         scores = queries[:, start:end] @ keys[:, first : first + seen].transpose(1, 2)
-        mask = torch.zeros_like(scores)
-        mask.diagonal(start - first, 1, 2).copy_(self_scores[:, start:end])
-        return torch.softmax(scores + mask, 2) @ values[:, first : first + seen]
+        scores.diagonal(start - first, 1, 2).add_(self_scores[:, start:end])
+        return torch.softmax(scores, 2).to(values.dtype) @ values[:, first : first + seen]
 
     if block >= count:
         return rows(0)

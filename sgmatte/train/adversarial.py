@@ -9,7 +9,7 @@ Image Quality of StyleGAN", CVPR 2020: logistic loss, lazy R1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -27,10 +27,13 @@ from sgmatte.nn.perceptual import PerceptualDistance
 from sgmatte.nn.stylegan2_discriminator import Discriminator
 from sgmatte.train.data import Sample, batches, image_files, read_rgb
 from sgmatte.train.loop import Observe, Recipe, fit
+from sgmatte.train.moments import STAGES as MEASURED
+from sgmatte.train.moments import Moments, shown
 from sgmatte.train.teacher import Album, Teacher, as_picture, picture_errors, student_rows
 
 LAZY = 16  # R1 is taken in one step of so many, and weighs as much more
 SCALED_ON = 16  # batches of real pictures that say how large the critic's features are
+MEASURED_ON = 200  # batches of them whose moments the student's should have
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Duel:
     pixels: float = 10.0
     perceptual: float = 2.0
     adversarial: float = 2.0
+    moments: float = 0.3  # of what the pictures lack on average, see `Moments`
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Pair(nn.Module):
     def __init__(self, student: stylegan2.Generator, critic: Critic) -> None:
         super().__init__()
         self.student, self.critic = student, critic
+        self.moments = Moments(2 * sum(critic.trunk.channels[stage] for stage in MEASURED))
 
     def train(self, mode: bool = True) -> Pair:
         super().train(mode)
@@ -78,6 +83,11 @@ class Pair(nn.Module):
         """The critic's logits of pictures in [-1, 1]."""
         with torch.autocast(picture.device.type, torch.bfloat16, enabled=self.student.fast):
             return self.critic((picture + 1) / 2).float()
+
+    def shown(self, picture: Tensor) -> Tensor:
+        """What `moments` takes: (N, C) of pictures in [-1, 1]."""
+        with torch.autocast(picture.device.type, torch.bfloat16, enabled=self.student.fast):
+            return shown(self.critic.trunk, (picture + 1) / 2)
 
     def held(self, picture: Tensor) -> Tensor:
         """The same, of a critic that learns nothing from it."""
@@ -122,12 +132,14 @@ def terms(
     if perceptual:
         unlike = unlike + duel.perceptual * perceptual.against((target + 1) / 2)((seen + 1) / 2).mean()
     untrue = F.softplus(-pair.held(seen)).mean()
-    (to_like,), (to_true,) = torch.autograd.grad(unlike, seen), torch.autograd.grad(untrue, seen)
+    unusual = duel.moments * pair.moments.difference(pair.shown(seen))
+    to_like, to_true, to_usual = (torch.autograd.grad(loss, seen)[0] for loss in (unlike, untrue, unusual))
     weight = duel.adversarial * to_like.norm() / to_true.norm().clamp_min(1e-12)
     found = {
         "coarse": duel.pixels * picture_errors(coarse, target),
         "unlike": _with_slope(unlike, drawn, to_like),
         "untrue": _with_slope(untrue, drawn, weight * to_true),
+        "unusual": _with_slope(unusual, drawn, to_usual),
     }
     return found | told(pair.verdict, drawn.detach(), real)
 
@@ -193,6 +205,7 @@ def sharpened(
     opponents = Opponents(album, faces)
     pair = Pair(student, untrained_critic().to(device or torch.device("cpu")))
     _learn_scales(pair.critic, opponents, seed, duel.batch)
+    pair.moments.learn(_shown_by_real_ones(pair, opponents, seed, duel.batch))
 
     def verdicts(both: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
         assert isinstance(both, Pair)
@@ -254,6 +267,13 @@ def _learn_scales(critic: Critic, opponents: Opponents, seed: int, batch: int) -
     for sample in islice(batches(opponents, seed, batch, 0, SCALED_ON, workers=0), SCALED_ON):
         critic((as_picture(sample["real"]).to(device) + 1) / 2)
     critic.head.scale.eval()
+
+
+@torch.no_grad()
+def _shown_by_real_ones(pair: Pair, opponents: Opponents, seed: int, batch: int) -> Iterator[Tensor]:
+    device = next(pair.parameters()).device
+    for sample in islice(batches(opponents, seed, batch, 0, MEASURED_ON, workers=0), MEASURED_ON):
+        yield pair.shown(as_picture(sample["real"]).to(device))
 
 
 def taught_discriminator(

@@ -19,6 +19,8 @@ from sgmatte.trimaps import band_trimap
 
 CACHED_SIDE = 512  # longest side that decoded photos are kept at: 1,280 portraits take 1.3 GB
 
+MOVED = 0.4  # share of views whose person stands before another background
+
 Size = tuple[int, int]
 """Height and width."""
 
@@ -85,7 +87,7 @@ class Views:
 
     def __call__(self, rng: np.random.Generator) -> Sample:
         person = self.people[int(rng.integers(len(self.people)))]
-        moved = bool(self.backgrounds) and rng.random() < 0.25
+        moved = bool(self.backgrounds) and rng.random() < MOVED
         grid = _placed(person, self.size, rng) if moved else _viewed(person, self.size, rng)
         image = np.asarray(_sampled(person.image, grid, self.size, Image.Resampling.BILINEAR))
         classes = np.asarray(_sampled(person.classes, grid, self.size, Image.Resampling.NEAREST))
