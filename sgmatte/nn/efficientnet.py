@@ -55,7 +55,8 @@ class DepthwiseConv2d(nn.Conv2d):
     """In float32 on a CPU where gradients are wanted: oneDNN's bfloat16 ones take up to ten times as long."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if input.device.type != "cpu" or not (input.requires_grad or weight.requires_grad):
+        wanted = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
+        if input.device.type != "cpu" or not wanted:
             return super()._conv_forward(input, weight, bias)
         with torch.autocast("cpu", enabled=False):
             return super()._conv_forward(input.float(), weight.float(), bias)
