@@ -65,9 +65,10 @@ def test_real_pictures_are_read_and_told_from_others(tmp_path):
     assert 0 <= float(batches[0].min()) < float(batches[0].max()) <= 1
     features = Features(torch.device("cpu"))
     noise, grey = features.statistics(batches), features.statistics([torch.full((4, 3, 64, 64), k / 4) for k in (1, 2)])
-    assert noise.mean.shape == (320,)
-    assert noise.covariance.shape == (320, 320)
-    assert frechet_distance(noise, grey) > 10 * frechet_distance(noise, noise)
+    assert {name: found.mean.shape for name, found in noise.items()} == {"efficientnet": (320,), "selfie": (128,)}
+    assert noise["efficientnet"].covariance.shape == (320, 320)
+    for name in noise:
+        assert frechet_distance(noise[name], grey[name]) > 10 * frechet_distance(noise[name], noise[name])
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="holds no image"):
         list(pictures(tmp_path / "none"))

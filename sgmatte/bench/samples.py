@@ -2,7 +2,8 @@
 
 Lifelike is measured as usual, by the Frechet distance between features of real pictures and of drawn ones (Heusel et
 al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017, eq. 6), but on EfficientNet-Lite0, which is at hand,
-in place of Inception: figures compare with one another, not with published ones.
+in place of Inception: figures compare with one another, not with published ones. A student that was trained by what
+that network sees does well in its eyes; so a second one, which took no part in any training, is asked too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sgmatte import zoo
 from sgmatte.generator import Generator, MobileGenerator, StyleGAN2Generator
 from sgmatte.metrics import psnr
 from sgmatte.nn.efficientnet import EfficientNetLite0
+from sgmatte.nn.selfie import SelfieSegmentation
 from sgmatte.train.data import image_files, read_rgb
 from sgmatte.train.teacher import Latents, Teacher
 
@@ -88,17 +90,25 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
 
 
 class Features:
-    """EfficientNet-Lite0's last features, averaged over the picture."""
+    """What networks make of pictures, averaged over each: by `views`, a name for each network, (N, C, h, w)."""
 
     def __init__(self, device: torch.device) -> None:
-        self.network = zoo.load_into(EfficientNetLite0(), "efficientnet-lite0.imagenet").to(device)
+        trained_by = zoo.load_into(EfficientNetLite0(), "efficientnet-lite0.imagenet").to(device)
+        apart = zoo.load_into(SelfieSegmentation(), "selfie.mediapipe").to(device)
+        self.views: dict[str, Callable[[Tensor], Tensor]] = {
+            "efficientnet": lambda picture: trained_by(picture, (STAGE,))[STAGE],
+            "selfie": lambda picture: apart.seen(picture)[-1],
+        }
         self.device = device
 
     @torch.no_grad()
-    def statistics(self, batches: Iterable[Tensor]) -> Statistics:
-        """Of pictures, in batches (N, 3, H, W) in [0, 1]."""
-        found = [self.network(batch.to(self.device), (STAGE,))[STAGE].mean((2, 3)).cpu() for batch in batches]
-        return Statistics.of(torch.cat(found).double().numpy())
+    def statistics(self, batches: Iterable[Tensor]) -> dict[str, Statistics]:
+        """Of pictures, in batches (N, 3, H, W) in [0, 1], by the names of the networks."""
+        found: dict[str, list[Tensor]] = {name: [] for name in self.views}
+        for batch in batches:
+            for name, view in self.views.items():
+                found[name].append(view(batch.to(self.device)).mean((2, 3)).cpu())
+        return {name: Statistics.of(torch.cat(rows).double().numpy()) for name, rows in found.items()}
 
 
 @torch.no_grad()

@@ -101,15 +101,20 @@ class SelfieSegmentation(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, 256, 256) RGB in [0, 1] -> (N, 1, 256, 256)."""
-        at_128 = F.hardswish(self.stem(image))
-        at_64 = self.to_64(at_128)
-        at_32 = self.to_32(at_64)
-        x = self.to_16(at_32)
-        x = F.relu(self.deepest(x)) * torch.sigmoid(self.context(x.mean((2, 3), keepdim=True)))
-        for rise, shortcut in zip(self.rise, (at_32, at_64, at_128), strict=True):
+        *shortcuts, x = self.seen(image)
+        for rise, shortcut in zip(self.rise, reversed(shortcuts), strict=True):
             x = rise(x, shortcut)
         found: Tensor = self.verdict(x)
         return found
+
+    def seen(self, image: Tensor) -> list[Tensor]:
+        """Features at strides 2, 4, 8 and 16, the last (N, 128, H/16, W/16), of a picture of any size."""
+        at_2 = F.hardswish(self.stem(image))
+        at_4 = self.to_64(at_2)
+        at_8 = self.to_32(at_4)
+        x = self.to_16(at_8)
+        deepest = F.relu(self.deepest(x)) * torch.sigmoid(self.context(x.mean((2, 3), keepdim=True)))
+        return [at_2, at_4, at_8, deepest]
 
 
 def from_graph(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -83,20 +83,22 @@ def samples(
     with screen.progress() as observe:
         alike = likeness(student, teacher, latents, seed, observe=lambda *at: observe("pairs", *at))
         real = features.statistics(pictures(faces))
-        distances = {
-            who.name: frechet_distance(
-                real, features.statistics(portraits(who, count, seed, lambda *at: observe("portraits", *at)))
-            )
+        drawn = {
+            who.name: features.statistics(portraits(who, count, seed, lambda *at: observe("portraits", *at)))
             for who in (student, teacher)
         }
+    distances = {
+        view: {name: frechet_distance(real[view], found[view]) for name, found in drawn.items()} for view in real
+    }
     if sheet:
         panels = [picture for pair in zip(alike.wanted, alike.drawn, strict=True) for picture in pair]
         write_image(sheet, contact_sheet(panels, ["teacher", "student"] * len(alike.drawn), columns=12, panel=128))
     screen.line(f"{latents} latents: PSNR {alike.psnr:.2f} dB to the teacher's pictures, lowest {alike.lowest:.2f}")
-    for name, distance in distances.items():
-        screen.line(f"{name}: Frechet distance of {count} portraits to the faces {distance:.4f}")
-    mine, theirs = distances.values()
-    screen.line(f"{mine / theirs:.2f} times the teacher's")
+    for view, found in distances.items():
+        for name, distance in found.items():
+            screen.line(f"{name}: Frechet distance of {count} portraits to the faces, by {view}: {distance:.4f}")
+        mine, theirs = found.values()
+        screen.line(f"{mine / theirs:.2f} times the teacher's")
     screen.result(
         {"psnr": alike.psnr, "lowest": alike.lowest, "latents": latents, "portraits": count, "frechet": distances}
     )
