@@ -2,8 +2,9 @@
 
 The student keeps to its teacher's pictures, and a critic that learns beside it tells its pictures from real ones. A
 discriminator that begins with nothing learns too slowly on small batches to lead; one that sees through the frozen
-features of an ImageNet network has less to learn (Sauer et al., "Projected GANs Converge Faster", NeurIPS 2021). The
-StyleGAN2 discriminator is taught afterwards, against the finished student (Karras et al., "Analyzing and Improving the
+features of an ImageNet network has less to learn (Sauer et al., "Projected GANs Converge Faster", NeurIPS 2021). It is
+certain after a few hundred batches, for it knows single pictures by then; what pictures are like on average (`moments`)
+goes on telling. The StyleGAN2 discriminator is taught afterwards, against the finished student (Karras et al., "Analyzing and Improving the
 Image Quality of StyleGAN", CVPR 2020: logistic loss, lazy R1).
 """
 
