@@ -10,12 +10,13 @@ from sgmatte.nn.critic import untrained_critic
 from sgmatte.nn.mobilestylegan import Config, Head, Mapping, Synthesis
 from sgmatte.nn.stylegan2 import Generator
 from sgmatte.nn.stylegan2_discriminator import Discriminator
-from sgmatte.train import adversarial
+from sgmatte.train import adversarial, examination
 from sgmatte.train import classroom as classrooms
 from sgmatte.train import generator as training
 from sgmatte.train import teacher as teaching
-from sgmatte.train.adversarial import Duel, Examination, Opponents, Pair
+from sgmatte.train.adversarial import Duel, Opponents, Pair
 from sgmatte.train.classroom import Lesson, Pupil, classroom, examples
+from sgmatte.train.examination import Examination
 from sgmatte.train.generator import trained_generator
 from sgmatte.train.moments import Moments, shown
 from sgmatte.train.teacher import Album, Latents, Teacher, as_bytes, as_picture, student_rows
@@ -217,10 +218,10 @@ def test_what_is_shown_does_not_depend_on_where_it_is(pair):
 
 @pytest.mark.parametrize("lazy", [True, False])
 def test_r1_is_taken_now_and_then(monkeypatch, batch, lazy):
-    monkeypatch.setattr(adversarial, "LAZY", 0.9 if lazy else torch.inf)
+    monkeypatch.setattr(examination, "LAZY", 0.9 if lazy else torch.inf)
     discriminator = Discriminator(16, channels=(8, 8, 8))
     real = as_picture(batch["real"])
-    found = adversarial.told_smoothly(discriminator, torch.randn(4, 3, 16, 16), real, r1=1.0)
+    found = examination.told_smoothly(discriminator, torch.randn(4, 3, 16, 16), real, r1=1.0)
     assert set(found) == {"told drawn", "told real", "r1"}
     assert (float(found["r1"].detach()) > 0) == lazy
 

@@ -1,16 +1,15 @@
-"""The last lessons of a generator: what errors alone leave blurred, a critic makes it draw.
+"""The last lesson of a generator: what errors alone leave blurred, a critic makes it draw.
 
 The student keeps to its teacher's pictures, and a critic that learns beside it tells its pictures from real ones. A
 discriminator that begins with nothing learns too slowly on small batches to lead; one that sees through the frozen
 features of an ImageNet network has less to learn (Sauer et al., "Projected GANs Converge Faster", NeurIPS 2021). It is
 certain after a few hundred batches, for it knows single pictures by then; what pictures are like on average (`moments`)
-goes on telling. The StyleGAN2 discriminator is taught afterwards, against the finished student (Karras et al., "Analyzing and Improving the
-Image Quality of StyleGAN", CVPR 2020: logistic loss, lazy R1).
+goes on telling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -25,14 +24,12 @@ from torch.func import functional_call
 from sgmatte.nn import stylegan2
 from sgmatte.nn.critic import Critic, untrained_critic
 from sgmatte.nn.perceptual import PerceptualDistance
-from sgmatte.nn.stylegan2_discriminator import Discriminator
 from sgmatte.train.data import Sample, batches, image_files, read_rgb
 from sgmatte.train.loop import Observe, Recipe, fit
 from sgmatte.train.moments import STAGES as MEASURED
 from sgmatte.train.moments import Moments, shown
 from sgmatte.train.teacher import Album, Teacher, as_picture, picture_errors, student_rows
 
-LAZY = 16  # R1 is taken in one step of so many, and weighs as much more
 SCALED_ON = 16  # batches of real pictures that say how large the critic's features are
 MEASURED_ON = 200  # batches of them whose moments the student's should have
 
@@ -54,16 +51,6 @@ class Duel:
     perceptual: float = 2.0
     adversarial: float = 2.0
     moments: float = 0.3  # of what the pictures lack on average, see `Moments`
-
-
-@dataclass(frozen=True)
-class Examination:
-    """How the discriminator is taught."""
-
-    steps: int = 400
-    batch: int = 8
-    lr: float = 2e-3
-    r1: float = 1.0  # half of the paper's gamma
 
 
 class Pair(nn.Module):
@@ -150,21 +137,6 @@ def told(verdict: Callable[[Tensor], Tensor], drawn: Tensor, real: Tensor) -> di
     return {"told drawn": F.softplus(verdict(drawn)).mean(), "told real": F.softplus(-verdict(real)).mean()}
 
 
-def told_smoothly(discriminator: nn.Module, drawn: Tensor, real: Tensor, r1: float) -> dict[str, Tensor]:
-    """The same, and now and then R1. Whether it is taken is drawn from torch's generator, which `fit` seeds."""
-    lazy = bool(torch.rand(()) < 1 / LAZY)
-    logits = discriminator(real.requires_grad_(lazy))
-    penalty = logits.new_zeros(())
-    if lazy:
-        (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-        penalty = LAZY * r1 * slope.square().sum((1, 2, 3)).mean()
-    return {
-        "told drawn": F.softplus(discriminator(drawn)).mean(),
-        "told real": F.softplus(-logits).mean(),
-        "r1": penalty,
-    }
-
-
 def _with_slope(value: Tensor, x: Tensor, slope: Tensor) -> Tensor:
     """A scalar of the given value whose gradient at `x` is `slope`."""
     product = (x * slope).sum()
@@ -177,7 +149,8 @@ def _rows(student: stylegan2.Generator, teacher: Teacher, sample: Sample) -> Ten
 
 
 @torch.no_grad()
-def _drawn(student: stylegan2.Generator, teacher: Teacher, album: Album, sample: Sample) -> Tensor:
+def drawn_by(student: stylegan2.Generator, teacher: Teacher, album: Album, sample: Sample) -> Tensor:
+    """Pictures (N, 3, S, S) of a batch of `album`."""
     return student(_rows(student, teacher, sample), album.latents.maps(sample["noise"]))
 
 
@@ -210,7 +183,7 @@ def sharpened(
 
     def verdicts(both: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
         assert isinstance(both, Pair)
-        return told(both.verdict, _drawn(both.student, teacher, album, sample), as_picture(sample["real"]))
+        return told(both.verdict, drawn_by(both.student, teacher, album, sample), as_picture(sample["real"]))
 
     def losses(both: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
         assert isinstance(both, Pair)
@@ -222,7 +195,13 @@ def sharpened(
 
     if duel.alone:
         alone = fit(
-            pair, opponents, verdicts, _recipe(duel.alone, duel, seed), run / "alone", device=device, observe=observe
+            pair,
+            opponents,
+            verdicts,
+            recipe_of(duel.alone, duel.batch, duel.lr, seed),
+            run / "alone",
+            device=device,
+            observe=observe,
         )
         assert isinstance(alone, Pair)
         pair.critic.load_state_dict(alone.critic.state_dict())
@@ -230,7 +209,7 @@ def sharpened(
         pair,
         opponents,
         losses,
-        _recipe(duel.steps, duel, seed),
+        recipe_of(duel.steps, duel.batch, duel.lr, seed),
         run,
         device=device,
         validate=score if validate else None,
@@ -240,11 +219,12 @@ def sharpened(
     return averaged.student
 
 
-def _recipe(steps: int, lesson: Duel | Examination, seed: int) -> Recipe:
+def recipe_of(steps: int, batch: int, lr: float, seed: int) -> Recipe:
+    """How both sides of a duel are trained, and the discriminator after it."""
     return Recipe(
         steps,
-        lesson.batch,
-        lesson.lr,
+        batch,
+        lr,
         warmup=min(100, steps // 10),
         betas=(0.0, 0.99),
         ema=0.995,
@@ -275,40 +255,3 @@ def _shown_by_real_ones(pair: Pair, opponents: Opponents, seed: int, batch: int)
     device = next(pair.parameters()).device
     for sample in islice(batches(opponents, seed, batch, 0, MEASURED_ON, workers=0), MEASURED_ON):
         yield pair.shown(as_picture(sample["real"]).to(device))
-
-
-def taught_discriminator(
-    student: stylegan2.Generator,
-    teacher: Teacher,
-    album: Album,
-    run: Path,
-    examination: Examination,
-    *,
-    channels: Sequence[int],
-    start: Mapping[str, Tensor] | None = None,
-    faces: Path | None = None,
-    seed: int = 0,
-    device: torch.device | None = None,
-    observe: Observe | None = None,
-) -> Discriminator:
-    """A StyleGAN2 discriminator that tells the student's pictures from real ones: averaged, in eval mode, frozen.
-
-    `start` is its state from an earlier training.
-
-    Raises:
-        DataError: `run` holds a checkpoint of another recipe, or `faces` no picture.
-    """
-    torch.manual_seed(seed)
-    discriminator = Discriminator(student.size, channels=channels)
-    discriminator.fast = student.fast
-    if start:
-        discriminator.load_state_dict(start)
-
-    def losses(network: nn.Module, sample: Sample) -> Mapping[str, Tensor]:
-        drawn, real = _drawn(student, teacher, album, sample), as_picture(sample["real"])
-        return told_smoothly(network, drawn, real, examination.r1)
-
-    recipe = _recipe(examination.steps, examination, seed)
-    averaged = fit(discriminator, Opponents(album, faces), losses, recipe, run, device=device, observe=observe)
-    assert isinstance(averaged, Discriminator)
-    return averaged.requires_grad_(False)

@@ -20,9 +20,10 @@ from sgmatte.device import fast_in_bf16
 from sgmatte.nn import stylegan2
 from sgmatte.nn.perceptual import PerceptualDistance
 from sgmatte.nn.stylegan2_discriminator import Discriminator
-from sgmatte.train.adversarial import Duel, Examination, sharpened, taught_discriminator
+from sgmatte.train.adversarial import Duel, sharpened
 from sgmatte.train.classroom import Classroom, Lesson, Pupil, classroom, likeness, scores
 from sgmatte.train.data import Sample
+from sgmatte.train.examination import Examination, taught_discriminator
 from sgmatte.train.loop import Observe, Recipe, fit
 from sgmatte.train.mapping import taught_mapping
 from sgmatte.train.teacher import Album, Latents, Teacher

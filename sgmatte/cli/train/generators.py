@@ -88,7 +88,8 @@ def generator(
     from sgmatte.errors import UsageError
     from sgmatte.generator import load_mobilestylegan
     from sgmatte.nn.perceptual import perceptual_distance
-    from sgmatte.train.adversarial import Duel, Examination
+    from sgmatte.train.adversarial import Duel
+    from sgmatte.train.examination import Examination
     from sgmatte.train.generator import LESSONS, MAPPING_STEPS, trained_generator
     from sgmatte.train.teacher import Teacher
 
