@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.data import astronaut
 from test_pipeline import Small
 from typer.testing import CliRunner
 
@@ -17,11 +18,13 @@ from sgmatte.cli.app import app
 from sgmatte.device import chosen_device
 from sgmatte.enhancement.choice import is_surer, kept_matte
 from sgmatte.enhancement.losses import boundary_entropy, consensus, doubt, inconsistency
-from sgmatte.errors import DataError, UsageError
+from sgmatte.errors import DataError, UsageError, WeightError
+from sgmatte.face import Quad, crop_of, detected_faces, ffhq_quad
 from sgmatte.inversion import Stage
 from sgmatte.photo import Photo
 from sgmatte.results import Matte
 from sgmatte.settings import Optimisation, Settings
+from sgmatte.study import identity
 from sgmatte.study.enhancing import numbered_problems, read_rows, study_rows
 from sgmatte.study.page import filled_page, write_page
 from sgmatte.study.pictures import extremes, write_plot, write_sheet
@@ -61,9 +64,10 @@ def test_a_study_goes_on_where_it_was(networks, data, tmp_path, monkeypatch):
     )
     again, _ = found(networks, data, folder, ["always", "surer"])
     assert len(worked) == 2  # once for each photo: whose matte is kept needs no other enhancement
-    assert [replace(row, seconds=0) for row in again[:2]] == [
-        replace(row, seconds=0) for row in read_rows(folder / "rows.csv")[:2]
-    ]
+    kept = read_rows(folder / "rows.csv")[:2]  # whose NaNs would not be equal
+    assert [replace(row, identity=0) for row in again[:2]] == [
+        replace(row, identity=0) for row in kept
+    ]  # NaN is not NaN
     assert len(list((folder / "mobilestylegan-256-whole").iterdir())) == 2
     with pytest.raises(DataError, match="another study"):
         study_rows(iter(()), [], [], networks, folder, {"seed": 1})
@@ -88,6 +92,40 @@ def row(photo, before, after, **others):
     about = {"entropy_before": 0.2, "entropy_after": 0.1, "doubt_before": 0.1, "doubt_after": 0.05, "kept": "enhanced"}
     about |= {"psnr": 40.0, "perceptual": 0.01, "psnr_inversion": 30.0, "seconds": 1.0}
     return Row(photo, "default", "gca", **pairs, **(about | others))
+
+
+def test_faces_before_and_after_are_compared_where_an_embedding_is(networks, data, tmp_path, monkeypatch):
+    class Brightness:
+        def distance(self, first, second):
+            assert first.shape == second.shape == (1, 3, 256, 256)
+            return float((first - second).abs().mean())
+
+    quad = Quad.whole(96, 96)
+    monkeypatch.setattr("sgmatte.study.enhancing.face_quad", lambda image, settings: quad)
+    monkeypatch.setattr("sgmatte.study.enhancing.face_embedding", Brightness)
+    rows, _ = found(networks, data, tmp_path / "with", count=1)
+    assert 0 < rows[0].identity < 0.1
+    assert read_rows(tmp_path / "with" / "rows.csv")[0].identity == pytest.approx(rows[0].identity, rel=1e-4)
+    monkeypatch.setattr("sgmatte.study.enhancing.face_embedding", lambda: None)
+    rows, _ = found(networks, data, tmp_path / "without", count=1)
+    assert math.isnan(rows[0].identity)
+
+
+def test_an_embedding_tells_persons_apart_and_damage_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(identity, "find_spec", lambda name: None)
+    assert identity.face_embedding() is None
+    dlib = pytest.importorskip("dlib")  # the extra `identity`
+    monkeypatch.undo()
+    (tmp_path / identity.POINTS).write_bytes(b"no network")
+    with pytest.raises(WeightError, match="install face-recognition-models anew"):
+        identity.FaceEmbedding(tmp_path)
+    embedding = identity.face_embedding()
+    if embedding is None:
+        pytest.skip(f"dlib {dlib.__version__} is here, its network is not")
+    photo = torch.from_numpy(astronaut()).permute(2, 0, 1)[None] / 255
+    face = crop_of(photo, ffhq_quad(detected_faces(photo)[0]), 256)
+    assert embedding.distance(face, face) == 0
+    assert embedding.distance(face, face.flip(3)) < identity.SAME < embedding.distance(face, face.flip(2))
 
 
 def test_what_rows_say():

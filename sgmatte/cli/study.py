@@ -88,11 +88,13 @@ def enhance(
         screen.line(
             f"{c.variant:16}{c.model:14}{c.error:14}{c.before:10.5f}{c.after:10.5f}{c.change:9.1%}{c.p:8.3f}{c.worse:8.0%}"
         )
-    screen.line(f"{'variant':16}{'photos':>7}{'PSNR':>8}{'lowest':>8}{'entropy':>18}{'enhanced':>10}{'seconds':>9}")
+    screen.line(
+        f"{'variant':16}{'photos':>7}{'PSNR':>8}{'lowest':>8}{'entropy':>18}{'enhanced':>10}{'seconds':>9}{'faces':>8}"
+    )
     for f in fidelities(rows):
         screen.line(
             f"{f.variant:16}{f.photos:7}{f.psnr:8.2f}{f.lowest_psnr:8.2f}"
-            f"{f.entropy_before:9.4f} ->{f.entropy_after:6.4f}{f.enhanced:10.0%}{f.seconds:9.1f}"
+            f"{f.entropy_before:9.4f} ->{f.entropy_after:6.4f}{f.enhanced:10.0%}{f.seconds:9.1f}{f.identity:8.3f}"
         )
     if faceless:
         screen.line(f"left out, for no face was found: {', '.join(faceless)}")

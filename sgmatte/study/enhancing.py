@@ -22,12 +22,14 @@ from sgmatte import metrics
 from sgmatte.bench.matte import Problem, problems
 from sgmatte.enhancement.choice import kept_matte
 from sgmatte.errors import DataError, NoFaceError
+from sgmatte.face import crop_of
 from sgmatte.files import write_json, write_text
 from sgmatte.latents import SUFFIX, write_latents
 from sgmatte.photo import Photo
-from sgmatte.pipeline import Networks, enhance_photo, invert_photo, matte_photo
+from sgmatte.pipeline import Networks, enhance_photo, face_quad, invert_photo, matte_photo
 from sgmatte.results import Matte
 from sgmatte.settings import Settings
+from sgmatte.study.identity import SIDE, FaceEmbedding, face_embedding
 from sgmatte.study.pictures import strip_file, write_strip
 from sgmatte.study.variants import Variant
 from sgmatte.train.data import PortraitFolder
@@ -68,6 +70,7 @@ class Row:
     perceptual: float  # distance of the enhanced photo to the photo, as the loss has it
     psnr_inversion: float  # dB of the generator's picture to the crop
     seconds: float  # of the enhancement, without the inversion
+    identity: float = math.nan  # distance of the faces, see `sgmatte.study.identity`; NaN without an embedding
 
 
 def study_rows(
@@ -92,11 +95,12 @@ def study_rows(
     _claim(folder, asked)
     rows = read_rows(folder / ROWS)
     done = {(row.photo, row.variant, row.model) for row in rows}
+    embedding = face_embedding()
     faceless: list[str] = []
     for number, (name, problem) in enumerate(subjects, start=1):
         missing = [v for v in variants if any((name, v.name, model) not in done for model in models)]
         if missing:
-            subject = _Subject(name, problem, models, networks, folder)
+            subject = _Subject(name, problem, models, networks, folder, embedding)
             for variant in missing:
                 rows = [row for row in rows if (row.photo, row.variant) != (name, variant.name)]
                 try:
@@ -124,8 +128,17 @@ class _Subject:
     variants that differ in nothing but whose matte they keep.
     """
 
-    def __init__(self, name: str, problem: Problem, models: Sequence[str], networks: Networks, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        problem: Problem,
+        models: Sequence[str],
+        networks: Networks,
+        folder: Path,
+        embedding: FaceEmbedding | None,
+    ) -> None:
         self.name, self.problem, self.models, self.networks, self.folder = name, problem, models, networks, folder
+        self.embedding = embedding
         self.photo = Photo(Path(name), problem.image)
         self.own = self._mattes(self.photo)
         self.enhanced: dict[Settings, tuple[dict[str, Matte], dict[str, Any]]] = {}
@@ -153,7 +166,18 @@ class _Subject:
             "psnr_inversion": enhanced.report["psnr"]["inversion"],
             "seconds": seconds,
         }
-        return mattes, about
+        return mattes, about | {"identity": self._distance(enhanced.image, settings)}
+
+    def _distance(self, enhanced: Tensor, settings: Settings) -> float:
+        """Of the face in the enhanced photo to that in the photo."""
+        if self.embedding is None:
+            return math.nan
+        try:
+            quad = face_quad(self.photo.image, replace(settings, whole=False))
+        except NoFaceError:  # which a photo that is enhanced as a whole may be without
+            return math.nan
+        before, after = (crop_of(image, quad, SIDE) for image in (self.photo.image, enhanced))
+        return self.embedding.distance(before, after)
 
     def _row(self, variant: Variant, model: str, enhanced: Matte, about: dict[str, Any]) -> Row:
         own = self.own[model]

@@ -7,6 +7,7 @@ NAME in the folder that bears the page's name: results.md and results/NAME/summa
 from __future__ import annotations
 
 import csv
+import math
 import re
 from pathlib import Path
 
@@ -55,11 +56,22 @@ def _rows(table: Path) -> list[dict[str, str]]:
 
 
 def _fidelity(rows: list[dict[str, str]]) -> list[str]:
-    lines = ["| variant | photos | PSNR, lowest | trimap entropy | enhanced matte kept |", "|---|---|---|---|---|"]
+    known = any(math.isfinite(float(row.get("identity", "nan"))) for row in rows)
+    titles = [
+        "variant",
+        "photos",
+        "PSNR, lowest",
+        "trimap entropy",
+        "enhanced matte kept",
+        *known * ["distance of faces"],
+    ]
+    lines = [f"| {' | '.join(titles)} |", "|" + len(titles) * "---|"]
     for row in rows:
         psnr = f"{float(row['psnr']):.1f} dB, {float(row['lowest_psnr']):.1f}"
         entropy = f"{float(row['entropy_before']):.4f} -> {float(row['entropy_after']):.4f}"
-        lines.append(f"| {row['variant']} | {row['photos']} | {psnr} | {entropy} | {float(row['enhanced']):.0%} |")
+        cells = [row["variant"], row["photos"], psnr, entropy, f"{float(row['enhanced']):.0%}"]
+        cells += known * [f"{float(row.get('identity', 'nan')):.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

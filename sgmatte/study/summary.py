@@ -47,6 +47,7 @@ class Fidelity:
     Attributes:
         psnr, lowest_psnr: dB to the photo, of those that changed at all; NaN where none did.
         enhanced: share of photos whose enhanced version gave the matte, over models.
+        identity: distance of the faces; NaN where rows have none.
     """
 
     variant: str
@@ -58,6 +59,7 @@ class Fidelity:
     entropy_after: float
     enhanced: float
     seconds: float
+    identity: float
 
 
 def changes(rows: Sequence[Row]) -> list[Change]:
@@ -107,6 +109,7 @@ def _fidelity(variant: str, rows: Sequence[Row]) -> Fidelity:
         entropy_after=mean("entropy_after"),
         enhanced=float(np.mean([row.kept != "photo" for row in rows])),
         seconds=mean("seconds"),
+        identity=mean("identity"),
     )
 
 
