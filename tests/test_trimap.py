@@ -194,7 +194,7 @@ def test_trimap_of_a_portrait_is_sane(bundled, astronaut):
 
 
 def test_a_larger_bias_widens_the_band(bundled, astronaut):
-    wider = TrimapNetwork(bundled.network, bundled.side, bundled.unknown_bias + 2)
+    wider = TrimapNetwork(bundled.network, bundled.side, bundled.unknown_bias + 2, bundled.second)
     before, after = bundled.trimap(astronaut) == U, wider.trimap(astronaut) == U
     assert (after | ~before).all()
     assert after.sum() > 1.1 * before.sum()
