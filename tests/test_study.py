@@ -1,7 +1,8 @@
 """Studies of enhancement: rows that resume, what they say, and whose matte is kept."""
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from test_pipeline import Small
 from typer.testing import CliRunner
 
 from sgmatte import inversion, pipeline, zoo
+from sgmatte.cli import study as cli_study
 from sgmatte.cli.app import app
 from sgmatte.device import chosen_device
 from sgmatte.enhancement.choice import is_surer, kept_matte
@@ -126,6 +128,12 @@ def test_an_embedding_tells_persons_apart_and_damage_is_told(tmp_path, monkeypat
     face = crop_of(photo, ffhq_quad(detected_faces(photo)[0]), 256)
     assert embedding.distance(face, face) == 0
     assert embedding.distance(face, face.flip(3)) < identity.SAME < embedding.distance(face, face.flip(2))
+
+
+def test_what_is_not_known_is_null_for_scripts():
+    values = cli_study._known(asdict(fidelities([row("same", 10.0, 10.0, psnr=math.inf)])[0]))
+    assert (values["psnr"], values["identity"], values["photos"]) == (None, None, 1)
+    json.dumps(values, allow_nan=False)
 
 
 def test_what_rows_say():

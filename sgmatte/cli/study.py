@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -98,7 +98,14 @@ def enhance(
         )
     if faceless:
         screen.line(f"left out, for no face was found: {', '.join(faceless)}")
-    screen.result({"changes": [asdict(c) for c in found], "fidelity": [asdict(f) for f in fidelities(rows)]})
+    screen.result(
+        {"changes": [_known(asdict(c)) for c in found], "fidelity": [_known(asdict(f)) for f in fidelities(rows)]}
+    )
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """The same with None for NaN, which JSON does not have."""
+    return {name: None if value != value else value for name, value in values.items()}
 
 
 @app.command()

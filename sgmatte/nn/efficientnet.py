@@ -52,7 +52,7 @@ class SamePad(nn.Module):
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """In float32 on a CPU where gradients are wanted: oneDNN's bfloat16 ones take up to ten times as long."""
+    """In float32 on a CPU where gradients are wanted: oneDNN's bfloat16 ones take far longer."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         wanted = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)

@@ -178,7 +178,7 @@ class GuidedContextualAttention(nn.Module):
             share = half_unknown.mean((2, 3))  # (N, 1)
             ratio = (share / (1 - share)).sqrt()
             scale = torch.where(touches_unknown, ratio.clamp(0.1, 10), (1 / ratio).clamp(0.1, 10))  # (N, P)
-            # (N, P, 16 C); their means take most of the time, and half of that in bf16
+            # (N, P, 16 C); their means are most of the work, and quicker in bf16
             values = _patches(alpha.to(torch.bfloat16 if fast else torch.float32), 4, 2)
             pasted = _attended(queries, keys * scale.unsqueeze(2), values, SELF_SCORE * touches_unknown).float()
             # Four patches overlap at each pixel.

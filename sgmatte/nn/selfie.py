@@ -1,4 +1,4 @@
-"""MediaPipe's selfie segmentation: who is in front, at 256 px, in a few milliseconds.
+"""MediaPipe's selfie segmentation: who is in front, at 256 px.
 
 Its model card (Google, *MediaPipe Selfie Segmentation*, 2021) describes a small MobileNetV3 (Howard et al., *Searching
 for MobileNetV3*, ICCV 2019) whose decoder gates each shortcut by what the whole picture is like. It saw far more people

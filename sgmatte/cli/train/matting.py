@@ -230,7 +230,7 @@ def trimap(
     side: Annotated[int, typer.Option(help="Longest side of a photo in the network, in pixels.")] = 384,
     band: Annotated[float, typer.Option(help="Width of the band past soft alpha, in longest sides.")] = 0.005,
     thaw: Annotated[
-        bool, typer.Option("--thaw", help="Train the backbone's depthwise layers too: a step takes twice as long.")
+        bool, typer.Option("--thaw", help="Train the backbone's depthwise layers too: a step takes longer.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes that prepare samples; 0 prepares them in this one.")] = 1,
     seed: Seed = 0,
