@@ -10,54 +10,57 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgmatte.matting.models import MattingModel, pasted
+from sgmatte.matting.models import MattingModel, matted, pasted
 from sgmatte.memory import first_that_fits
-from sgmatte.trimaps import Confidence, TrimapNetwork
+from sgmatte.trimaps import Look, TrimapNetwork
 
 TILES = (512, 256)  # pixels a side; sgmatte.matting.tiles.TILE comes before
 PARTS = {2: "half", 4: "a quarter of"}
 
 
-def frugal_trimap(network: TrimapNetwork, image: Tensor) -> tuple[Tensor, Confidence, str | None]:
-    """`network.judged`, and a note where it had to do with less memory.
+def frugal_trimap(network: TrimapNetwork, image: Tensor) -> tuple[Look, str | None]:
+    """`network.look`, and a note where it had to do with less memory.
 
     Raises:
         RuntimeError, MemoryError: there is not even enough for a quarter of the size.
     """
 
-    def smaller(part: int) -> tuple[Tensor, Confidence]:
-        trimap, sure = network.judged(_shrunk(image, part))
-        return _nearest(trimap, image), sure
+    def smaller(part: int) -> Look:
+        look = network.look(_shrunk(image, part))
+        return Look(_nearest(look.trimap, image), _stretched(look.person, image), look.confidence)
 
-    def ways() -> Iterator[tuple[str, Callable[[], tuple[Tensor, Confidence]]]]:
-        yield "", partial(network.judged, image)
+    def ways() -> Iterator[tuple[str, Callable[[], Look]]]:
+        yield "", partial(network.look, image)
         for part in PARTS:
             yield _at_part(part), partial(smaller, part)
 
-    (trimap, sure), way = first_that_fits(ways())
-    return trimap, sure, _note("the trimap", way)
+    look, way = first_that_fits(ways())
+    return look, _note("the trimap", way)
 
 
 @torch.no_grad()
-def frugal_alpha(model: MattingModel, image: Tensor, trimap: Tensor) -> tuple[Tensor, str | None]:
-    """`model(image, trimap)`, and a note where it had to do with less memory; raises likewise."""
-    alpha, way = first_that_fits(_ways(model, image, trimap))
+def frugal_alpha(
+    model: MattingModel, image: Tensor, trimap: Tensor, person: Tensor | None = None
+) -> tuple[Tensor, str | None]:
+    """`matted(model, image, trimap, person)`, and a note where it had to do with less memory; raises likewise."""
+    alpha, way = first_that_fits(_ways(model, image, trimap, person))
     return alpha, _note("the alpha", way)
 
 
-def _ways(model: MattingModel, image: Tensor, trimap: Tensor) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+def _ways(
+    model: MattingModel, image: Tensor, trimap: Tensor, person: Tensor | None
+) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     def smaller(part: int) -> Tensor:
         small = _shrunk(image, part)
-        alpha = model(small, _nearest(trimap, small))
-        size = (image.shape[2], image.shape[3])
-        return pasted(F.interpolate(alpha, size, mode="bilinear", align_corners=False), trimap)
+        alpha = matted(model, small, _nearest(trimap, small), None if person is None else _stretched(person, small))
+        return pasted(_stretched(alpha, image), trimap)
 
-    yield "", partial(model, image, trimap)
+    yield "", partial(matted, model, image, trimap, person)
     in_tiles: Callable[[int], MattingModel | None] = getattr(model, "in_tiles", lambda side: None)
     for side in TILES:
         tiled = in_tiles(side)
         if tiled is not None:
-            yield f"in tiles of {side} pixels", partial(tiled, image, trimap)
+            yield f"in tiles of {side} pixels", partial(matted, tiled, image, trimap, person)
     for part in PARTS:
         yield _at_part(part), partial(smaller, part)
 
@@ -73,6 +76,10 @@ def _note(what: str, way: str | None) -> str | None:
 def _shrunk(image: Tensor, part: int) -> Tensor:
     size = (max(1, image.shape[2] // part), max(1, image.shape[3] // part))
     return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _stretched(image: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(image, (like.shape[2], like.shape[3]), mode="bilinear", align_corners=False)
 
 
 def _nearest(trimap: Tensor, like: Tensor) -> Tensor:

@@ -88,9 +88,9 @@ def trimap_photo(
     """Photo or its file -> the photo, its trimap's classes (1, 1, H, W), and how sure they are."""
     photo = _photo(given, networks)
     observe("trimap", 0, 1)
-    trimap, sure, note = frugal_trimap(networks.trimap, photo.image.to(networks.device.torch))
+    look, note = frugal_trimap(networks.trimap, photo.image.to(networks.device.torch))
     observe("trimap", 1, 1)
-    return _noted(photo, note), trimap.cpu(), sure
+    return _noted(photo, note), look.trimap.cpu(), look.confidence
 
 
 def matte_photo(
@@ -102,7 +102,8 @@ def matte_photo(
 ) -> Matte:
     """Photo or its file -> trimap -> alpha -> foreground colours, without enhancing.
 
-    `trimap` are classes (1, 1, H, W), or a file of them, or with `trimap_width`, in pixels, a mask's file.
+    `trimap` are classes (1, 1, H, W), or a file of them, or with `trimap_width`, in pixels, a mask's file. Where one is
+    given, the trimap network is not asked at all: neither for a trimap nor for what is likely in the unknown region.
 
     Raises:
         PhotoError, TrimapError, WeightError: see `read_photo`, `read_trimap`, `zoo.path`.
@@ -243,13 +244,14 @@ def face_quad(image: Tensor, settings: Settings) -> Quad:
 def _matte(photo: Photo, image: Tensor, networks: Networks, observe: Observe, trimap: Tensor | None = None) -> Matte:
     """Of `image`, which is the photo's own or its enhanced version."""
     image = image.to(networks.device.torch)
-    note = None
+    note = person = None
     if trimap is None:
         observe("trimap", 0, 1)
-        trimap, sure, note = frugal_trimap(networks.trimap, image)
+        look, note = frugal_trimap(networks.trimap, image)
+        trimap, person, sure = look.trimap, look.person, look.confidence
     else:
         sure = confidence(trimap)
     observe("alpha", 0, 1)
-    alpha, another = frugal_alpha(networks.matting, image, trimap.to(image.device))
+    alpha, another = frugal_alpha(networks.matting, image, trimap.to(image.device), person)
     observe("alpha", 1, 1)
     return Matte(_noted(photo, note, another), image.cpu(), trimap.cpu(), alpha.cpu(), sure)

@@ -19,7 +19,8 @@ BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
 SCALES = (2 / 3, 1, 3 / 2)  # of the working side, at each of which a photo and its mirror image are looked at
 MULTIPLE = 32  # the backbone's total stride
 SECOND = 0.5  # what the second opinion weighs, to 1 for the first
-CONFLICT = 1.3  # the smaller, the smaller a conflict that makes a pixel unknown
+CONFLICT = 2.0  # the smaller, the smaller a conflict that makes a pixel unknown
+LEAST = 1e-30  # probability that is told from none
 ROWS = 512  # of logits whose entropy is computed at once: of a large photo all would take gigabytes
 
 
@@ -31,6 +32,15 @@ class Confidence:
     unknown: float
     foreground: float
     entropy: float | None = None  # mean Shannon entropy in nats, at most ln 3; a trimap from a file has none
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the trimap network sees in a photo."""
+
+    trimap: Tensor  # (N, 1, H, W) int64 classes
+    person: Tensor  # (N, 1, H, W) in [0, 1]: how likely each pixel is the person's rather than the background's
+    confidence: Confidence
 
 
 class TrimapNetwork(nn.Module):
@@ -89,12 +99,13 @@ class TrimapNetwork(nn.Module):
         """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) int64 classes, by `mean_logits`."""
         return self.mean_logits(image).argmax(1, keepdim=True)
 
-    def judged(self, image: Tensor) -> tuple[Tensor, Confidence]:
-        """`trimap`, and how sure it is, for the same work."""
+    def look(self, image: Tensor) -> Look:
+        """`trimap`, what is behind its unknown pixels, and how sure it is, for the same work."""
         logits = self.mean_logits(image)
         trimap = logits.argmax(1, keepdim=True)
         doubt = sum(float(entropy(rows)) * rows.numel() for rows in logits.split(ROWS, 2)) / logits.numel()
-        return trimap, confidence(trimap, doubt)
+        person = (logits[:, FOREGROUND:] - logits[:, :UNKNOWN]).sigmoid()
+        return Look(trimap, person, confidence(trimap, doubt))
 
     def _biased(self, small: Tensor) -> Tensor:
         """Logits at a quarter of the size of an image at a working size."""
@@ -124,13 +135,13 @@ def agreed(logits: Tensor, person: Tensor) -> Tensor:
     other, the pixel is unknown: the matting network sees more there than a vote could tell. On portraits that neither
     saw, a tenth of the error of automatic mattes is gone for it (see the model card of `deeplab.portrait`).
     """
-    unknown = logits.softmax(1)[:, UNKNOWN : UNKNOWN + 1]
+    background, unknown, foreground = logits.softmax(1).split(1, 1)
+    certain = background + foreground  # not 1 - unknown, which has no digits left where unknown is all but sure
     first = (logits[:, FOREGROUND:] - logits[:, :UNKNOWN]).sigmoid()
     foreground = (first + SECOND * person) / (1 + SECOND)
     conflict = (1 - (2 * foreground - 1).abs()) ** CONFLICT
-    unknown = torch.maximum(unknown, conflict)
-    shares = torch.cat([(1 - unknown) * (1 - foreground), unknown, (1 - unknown) * foreground], 1)
-    return shares.clamp_min(1e-6).log()
+    unknown, certain = torch.maximum(unknown, conflict), torch.minimum(certain, 1 - conflict)
+    return torch.cat([certain * (1 - foreground), unknown, certain * foreground], 1).clamp_min(LEAST).log()
 
 
 def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:

@@ -16,6 +16,7 @@ from sgmatte.errors import UsageError
 from sgmatte.face import Quad, crop_of
 from sgmatte.nn.perceptual import PerceptualDistance
 from sgmatte.settings import LossWeights, Optimisation
+from sgmatte.trimaps import Look, confidence
 
 SIZE = 32
 QUAD = Quad((10.0, 8.0), (32.0, 0.0), (0.0, 32.0))
@@ -36,8 +37,10 @@ class Brightness:
         grey = image.mean(dim=1, keepdim=True)
         return torch.cat([8 * (0.4 - grey), torch.zeros_like(grey), 8 * (grey - 0.6)], dim=1)
 
-    def trimap(self, image: Tensor) -> Tensor:
-        return self.logits(image).argmax(dim=1, keepdim=True)
+    def look(self, image: Tensor) -> Look:
+        logits = self.logits(image)
+        trimap = logits.argmax(dim=1, keepdim=True)
+        return Look(trimap, (logits[:, 2:] - logits[:, :1]).sigmoid(), confidence(trimap))
 
 
 class Threshold:

@@ -15,14 +15,14 @@ from sgmatte.errors import DataError, TrimapError, UsageError, WeightError
 from sgmatte.foreground import composite
 from sgmatte.matting import registry
 from sgmatte.matting.classical import ClassicalMatting
-from sgmatte.matting.models import matting_model, pasted
+from sgmatte.matting.models import matted, matting_model, pasted
 from sgmatte.matting.networks import NetworkMatting, reflected
 from sgmatte.matting.registry import matting_models
 from sgmatte.nn.alphagan import AlphaGAN
 from sgmatte.nn.gca import GCA, STRIDE
 from sgmatte.photo import read_photo
 from sgmatte.train.data import PortraitFolder
-from sgmatte.trimaps import band_trimap
+from sgmatte.trimaps import Look, band_trimap, confidence
 
 
 @pytest.fixture(scope="module")
@@ -192,11 +192,29 @@ def test_photos_do_not_come_again(data):
         next(problems(PortraitFolder(data / "portraits"), None, 4, seed=0))
 
 
+def test_only_models_that_ask_are_told_who_is_likely_there(posed):
+    class Asking(Oracle):
+        asks_person = True
+
+        def __call__(self, image, trimap, person=None):
+            return trimap / 2 if person is None else person
+
+    image, trimap, person = posed[0].image, posed[0].trimap, posed[0].alpha * 0.5
+    assert torch.equal(matted(Asking([]), image, trimap, person), person)
+    assert torch.equal(matted(Asking([]), image, trimap), trimap / 2)
+    assert torch.equal(matted(Oracle([posed[0].alpha]), image, trimap, person), posed[0].alpha)
+
+
+def unknown(image):
+    trimap = torch.ones_like(image[:, :1]).long()
+    return Look(trimap, image[:, :1], confidence(trimap))
+
+
 def test_mean_scores_of_known_errors(posed, data):
     answers, halves = [p.alpha for p in posed], [torch.full_like(p.alpha, 0.5) for p in posed]
     contestants = [
         Contestant("right", Oracle(answers)),
-        Contestant("half", Oracle(halves), trimap=lambda image: torch.ones_like(image[:, :1]).long()),
+        Contestant("half", Oracle(halves), look=unknown),
     ]
     seen = []
     scores = mean_scores(

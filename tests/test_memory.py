@@ -11,7 +11,7 @@ from sgmatte.frugal import frugal_alpha, frugal_trimap
 from sgmatte.matting.models import pasted
 from sgmatte.matting.networks import NetworkMatting
 from sgmatte.memory import first_that_fits, is_out_of_memory
-from sgmatte.trimaps import band_trimap, confidence
+from sgmatte.trimaps import Look, band_trimap, confidence
 
 CPU = (
     "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
@@ -65,9 +65,9 @@ class Bounded:
         assert trimap.shape[2:] == image.shape[2:]
         return pasted(image[:, :1], trimap)
 
-    def judged(self, image: Tensor):
+    def look(self, image: Tensor) -> Look:
         trimap = (self(image, torch.ones_like(image[:, :1]).long()) * 2.99).long()
-        return trimap, confidence(trimap, 0.5)
+        return Look(trimap, image[:, :1], confidence(trimap, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,10 @@ def test_what_does_not_fit_is_made_smaller_and_says_so(disc, pixels: int, way: s
     assert (alpha - image[:, :1]).abs().max() < (0.2 if way else 1e-6)
     assert (alpha[trimap == 2] == 1).all()
     assert note == (way and f"memory is too small for it: the alpha was made {way}")
-    classes, sure, note = frugal_trimap(Bounded(pixels), image)  # type: ignore[arg-type]
-    assert (classes.shape, classes.dtype, sure.entropy) == ((1, 1, 90, 70), torch.int64, 0.5)
-    assert ((image[:, :1] * 2.99).long() != classes).float().mean() < (0.1 if way else 1e-6)
+    look, note = frugal_trimap(Bounded(pixels), image)  # type: ignore[arg-type]
+    assert (look.trimap.shape, look.trimap.dtype, look.confidence.entropy) == ((1, 1, 90, 70), torch.int64, 0.5)
+    assert ((image[:, :1] * 2.99).long() != look.trimap).float().mean() < (0.1 if way else 1e-6)
+    assert (look.person - image[:, :1]).abs().max() < (0.2 if way else 1e-6)
     assert note == (way and f"memory is too small for it: the trimap was made {way}")
 
 

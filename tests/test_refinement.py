@@ -9,7 +9,7 @@ from skimage.data import astronaut
 from sgmatte.matting import refinement, windows
 from sgmatte.matting.refinement import refined
 from sgmatte.matting.windows import windowed_alpha
-from sgmatte.trimaps import UNKNOWN, band_trimap
+from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN, band_trimap
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,47 @@ def test_where_colours_say_nothing_the_network_is_believed(problem):
     found = refined(alpha, grey, certain)
     assert abs(float(found.mean() - alpha.mean())) < 0.01
     assert torch.equal(refined(alpha, grey, trimap * 0), alpha)
+
+
+def test_the_trimap_network_has_a_word_where_colours_do_not_vary_and_another_is_wrong():
+    """A region that touches the person alone, of which the matting network says that it is not the person's."""
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 96, 120)
+    trimap = torch.full((1, 1, 96, 120), FOREGROUND)
+    trimap[..., 20:80, 30:90] = UNKNOWN
+    wrong = torch.where(trimap == UNKNOWN, 0.0, 1.0)
+    likely, unlikely = torch.full_like(wrong, 0.99), torch.full_like(wrong, 0.01)
+    told, alone, agreeing = (refined(wrong, image, trimap, person) for person in (likely, None, unlikely))
+    unknown = trimap == UNKNOWN
+    assert float(told[unknown].min()) > 0.9
+    assert float(told[unknown].mean()) > float(alone[unknown].mean()) >= float(agreeing[unknown].mean())
+    assert torch.equal(told[~unknown], wrong[~unknown])
+
+
+def test_no_opinion_is_none(problem):
+    image, trimap, alpha = problem
+    undecided = torch.full_like(alpha, 0.5)
+    likewise = (2 * alpha - 1).abs().mul(0.5).add(0.5).where(alpha > 0.5, 1 - (2 * alpha - 1).abs().mul(0.5).add(0.5))
+    torch.testing.assert_close(
+        refined(alpha, image, trimap, likewise), refined(alpha, image, trimap), atol=0.05, rtol=0
+    )
+    found = refined(alpha, image, trimap, undecided)
+    assert (found - alpha).abs()[trimap == UNKNOWN].mean() < 0.05
+
+
+def test_colours_are_followed_far_by_a_look_at_a_smaller_photo(monkeypatch):
+    """A wide region of two colours; the certain pixels of each lie at its ends, the network knows nothing."""
+    monkeypatch.setattr(refinement, "PRIOR", 0.0)
+    monkeypatch.setattr(refinement, "PRIOR_FLAT", 0.0)
+    torch.manual_seed(0)
+    sides = (torch.arange(600) < 300).float().expand(1, 1, 64, 600)
+    image = (0.3 + 0.4 * sides + 0.02 * torch.rand(1, 1, 64, 600)).expand(1, 3, 64, 600).contiguous()
+    trimap = torch.full((1, 1, 64, 600), UNKNOWN)
+    trimap[..., :4], trimap[..., -4:] = FOREGROUND, BACKGROUND
+    start = torch.where(trimap == UNKNOWN, 0.5, trimap / 2)
+    near = (refined(start, image, trimap) - sides).abs().mean()
+    monkeypatch.setattr(refinement, "SMALL", 1000)
+    assert near < (refined(start, image, trimap) - sides).abs().mean() / 2
 
 
 def test_without_a_prior_it_is_closed_form_matting(problem, monkeypatch):

@@ -167,11 +167,13 @@ def test_averaging_leaves_a_constant_answer_alone():
 
 def test_a_trimap_knows_how_sure_it_is(bundled, astronaut, monkeypatch):
     monkeypatch.setattr(trimaps, "ROWS", 100)  # the entropy of strips of any height is that of the whole
-    trimap, sure = bundled.judged(astronaut)
+    look = bundled.look(astronaut)
+    trimap, sure = look.trimap, look.confidence
     assert torch.equal(trimap, bundled.trimap(astronaut))
     assert sure.entropy == pytest.approx(float(entropy(bundled.mean_logits(astronaut))), rel=1e-5)
     shares = [float((trimap == k).float().mean()) for k in (B, U, F)]
     assert [sure.background, sure.unknown, sure.foreground] == pytest.approx(shares)
+    assert float(look.person[trimap == F].min()) > 0.5 > float(look.person[trimap == B].max())
 
 
 def test_entropys_gradient_reaches_every_part_of_the_image(bundled):

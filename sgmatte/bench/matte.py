@@ -15,10 +15,10 @@ from torch import Tensor
 from sgmatte import metrics
 from sgmatte.errors import DataError
 from sgmatte.foreground import composite, foreground_colours
-from sgmatte.matting.models import MattingModel
+from sgmatte.matting.models import MattingModel, matted
 from sgmatte.train.composites import reserved_backgrounds
 from sgmatte.train.data import PortraitFolder, read_grey, read_rgb
-from sgmatte.trimaps import UNKNOWN, band_trimap
+from sgmatte.trimaps import UNKNOWN, Look, band_trimap
 
 BAND_RADIUS = 12  # pixels: the trimap's certain regions are the alpha's, eroded by a 25x25 ellipse
 
@@ -48,16 +48,16 @@ class Scores:
     seconds: float
 
 
-Trimap = Callable[[Tensor], Tensor]
+Sight = Callable[[Tensor], Look]
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A matting model, and where its trimap comes from: of the true alpha, or, with `trimap`, of the picture."""
+    """A matting model, and where its trimap comes from: of the true alpha, or, with `look`, of the picture."""
 
     label: str
     model: MattingModel
-    trimap: Trimap | None = None
+    look: Sight | None = None
 
 
 def problems(portraits: PortraitFolder, backgrounds: Path | None, count: int, seed: int) -> Iterator[Problem]:
@@ -96,10 +96,13 @@ def _problem(name: str, image: Tensor, alpha: Tensor) -> Problem:
 
 def scores(contestant: Contestant, problem: Problem) -> Scores:
     """Errors of one contestant on one problem, and the time of matting alone."""
-    trimap = problem.trimap if contestant.trimap is None else contestant.trimap(problem.image)
+    trimap, person = problem.trimap, None
+    if contestant.look is not None:
+        seen = contestant.look(problem.image)
+        trimap, person = seen.trimap, seen.person
     started = time.monotonic()
     with torch.inference_mode():
-        alpha = contestant.model(problem.image, trimap)
+        alpha = matted(contestant.model, problem.image, trimap, person)
     seconds = time.monotonic() - started
     return Scores(
         metrics.sad(alpha, problem.alpha),

@@ -30,6 +30,7 @@ from sgmatte.enhancement.losses import (
 from sgmatte.errors import UsageError
 from sgmatte.face import Placement, Quad, crop_of
 from sgmatte.foreground import composite, estimated_foreground
+from sgmatte.matting.models import matted
 from sgmatte.settings import LossWeights, Optimisation
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ def working_scene(
     foreground = new = None
     if composites:
         with torch.no_grad():
-            alpha = judges.matting(small, judges.trimap.trimap(small))
+            look = judges.trimap.look(small)
+            alpha = matted(judges.matting, small, look.trimap, look.person)
         foreground = estimated_foreground(small, alpha)[..., window[0], window[1]]
         new = background(reduced, seed, backgrounds)[..., window[0], window[1]].to(photo.device)
     return Scene(

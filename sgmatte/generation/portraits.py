@@ -98,8 +98,9 @@ class Portraits:
         image = self._enhanced(drawn, w_plus)
         if not torch.equal(image, drawn):  # of one with itself it has no end, and books no word for that
             scores.add(psnr=psnr(image, drawn))
-        trimap, sure, _ = frugal_trimap(networks.trimap, image)
-        alpha, _ = frugal_alpha(networks.matting, image, trimap)
+        look, _ = frugal_trimap(networks.trimap, image)
+        trimap, sure = look.trimap, look.confidence
+        alpha, _ = frugal_alpha(networks.matting, image, trimap, look.person)
         shape = shape_of(alpha[0, 0].cpu().numpy())
         scores.add(**{key: value for key, value in asdict(sure).items() if value is not None}, **asdict(shape))
         with torch.no_grad():

@@ -55,6 +55,16 @@ def matting_model(name: str, device: torch.device | str = "cpu") -> MattingModel
     return made(torch.device(device))
 
 
+def matted(model: MattingModel, image: Tensor, trimap: Tensor, person: Tensor | None = None) -> Tensor:
+    """`model(image, trimap)`. A model with `asks_person` is told too what the trimap network holds likelier in the
+    unknown region: `person`, (N, 1, H, W) in [0, 1].
+    """
+    if person is not None and getattr(model, "asks_person", False):
+        told: Tensor = model(image, trimap, person)  # type: ignore[call-arg]
+        return told
+    return model(image, trimap)
+
+
 def pasted(alpha: Tensor, trimap: Tensor) -> Tensor:
     """`alpha` with 0 and 1 where the trimap is certain."""
     alpha = torch.where(trimap == BACKGROUND, alpha.new_zeros(()), alpha)

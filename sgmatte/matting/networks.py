@@ -30,6 +30,10 @@ class NetworkMatting:
 
     differentiable = True
 
+    @property
+    def asks_person(self) -> bool:
+        return self.refine
+
     def __init__(
         self,
         name: str,
@@ -44,7 +48,7 @@ class NetworkMatting:
         """The same model in tiles of so many pixels a side, for less memory; None if it knows no tiles."""
         return NetworkMatting(self.name, self._tiled(side), self.stride, self.refine) if self._tiled else None
 
-    def __call__(self, image: Tensor, trimap: Tensor) -> Tensor:
+    def __call__(self, image: Tensor, trimap: Tensor, person: Tensor | None = None) -> Tensor:
         check_sizes(image, trimap)
         height, width = image.shape[2:]
         padding = (MARGIN, MARGIN + -width % self.stride, MARGIN, MARGIN + -height % self.stride)
@@ -52,7 +56,7 @@ class NetworkMatting:
         regions = reflected(trimap.to(image.dtype), padding).round().long()
         alpha = self.network(padded, regions)[:, :, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
         alpha = pasted(alpha, trimap)
-        return refined(alpha, image, trimap) if self.refine and not torch.is_grad_enabled() else alpha
+        return refined(alpha, image, trimap, person) if self.refine and not torch.is_grad_enabled() else alpha
 
     def plain(self) -> NetworkMatting:
         """The same network, its answer as it is."""

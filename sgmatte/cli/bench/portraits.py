@@ -125,8 +125,8 @@ def matte(
         models += [each.plain() for each in models if isinstance(each, NetworkMatting) and each.refine]
     contestants = [Contestant(each.name, each) for each in models]
     if own_trimap:
-        trimap = trimap_model(chosen.torch).trimap
-        contestants += [Contestant(f"{each.name}, own trimap", each, trimap) for each in models]
+        look = trimap_model(chosen.torch).look
+        contestants += [Contestant(f"{each.name}, own trimap", each, look) for each in models]
     contestants += [Contestant(name, chosen_peer(name)) for name in peer]
     screen.device(chosen)
     with screen.progress() as observe:
