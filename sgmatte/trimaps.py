@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from sgmatte import zoo
 from sgmatte.device import fast_in_bf16
 from sgmatte.nn.deeplab import DeepLab
-from sgmatte.nn.selfie import SIDE, SelfieSegmentation
+from sgmatte.nn.selfie import SelfieSegmentation
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
 SCALES = (2 / 3, 1, 3 / 2)  # of the working side, at each of which a photo and its mirror image are looked at
 MULTIPLE = 32  # the backbone's total stride
-SECOND = 0.5  # what the second opinion weighs, to 1 for the first
+SELFIE = 0.5  # what the opinion of `selfie.mediapipe` weighs, to 1 for DeepLab's
 CONFLICT = 2.0  # the smaller, the smaller a conflict that makes a pixel unknown
 LEAST = 1e-30  # probability that is told from none
 ROWS = 512  # of logits whose entropy is computed at once: of a large photo all would take gigabytes
@@ -51,7 +52,8 @@ class TrimapNetwork(nn.Module):
         side: longest side in the network, whatever the image's size.
         unknown_bias: added to the unknown logit, here and nowhere else; above 0 the band widens. Chosen on portraits
             held out of the training set, stored with the weights.
-        second: a network that knows people by other pictures, asked for `mean_logits`.
+        others: networks that know people by other pictures, asked for `mean_logits`, and what each one's opinion weighs;
+            their `person` gives the probability of one, (N, 1, h, w) at any size, of an image in [0, 1].
     """
 
     def __init__(
@@ -59,13 +61,14 @@ class TrimapNetwork(nn.Module):
         network: nn.Module,
         side: int = 384,
         unknown_bias: float = 0.0,
-        second: SelfieSegmentation | None = None,
+        others: Sequence[tuple[nn.Module, float]] = (),
     ) -> None:
         super().__init__()
         self.network = network
         self.side = side
         self.unknown_bias = unknown_bias
-        self.second = second
+        self.others = nn.ModuleList(other for other, _ in others)
+        self.weights = [weight for _, weight in others]
 
     def logits(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, 3, H, W) logits of bg, unknown, fg, in one look. Differentiable."""
@@ -78,7 +81,7 @@ class TrimapNetwork(nn.Module):
     @torch.no_grad()
     def mean_logits(self, image: Tensor) -> Tensor:
         """`logits`, averaged over `SCALES` and mirror images: steadier, for some seven times the work, and in
-        bfloat16 where that is fast. Where there is a second network, its opinion counts too (`agreed`).
+        bfloat16 where that is fast. Other networks' opinions count too (`agreed`).
         """
         height, width = image.shape[2:]
         sizes = [working_size(height, width, self.side * scale) for scale in SCALES]
@@ -89,10 +92,9 @@ class TrimapNetwork(nn.Module):
                 plain, mirrored = self._biased(torch.cat([small, small.flip(3)])).chunk(2)
             looks.append(_scaled((plain + mirrored.flip(3)) / 2, sizes[-1]))
         found = torch.stack(looks).mean(0)
-        if self.second is not None:
-            small = _scaled(image, (SIDE, SIDE), antialias=True)
-            plain, mirrored = self.second(torch.cat([small, small.flip(3)])).chunk(2)
-            found = agreed(found, _scaled((plain + mirrored.flip(3)) / 2, sizes[-1]).sigmoid())
+        if self.weights:
+            persons = [_scaled(other.person(image), sizes[-1]) for other in self.others]  # type: ignore[operator]
+            found = agreed(found, persons, self.weights)
         return _scaled(found, (height, width))
 
     def trimap(self, image: Tensor) -> Tensor:
@@ -128,31 +130,31 @@ def whole(length: float) -> int:
     return max(MULTIPLE, round(length / MULTIPLE) * MULTIPLE)
 
 
-def agreed(logits: Tensor, person: Tensor) -> Tensor:
-    """Logits once the probability (N, 1, H, W) that a second network gives to a person is known.
+def agreed(logits: Tensor, persons: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Logits once the probabilities (N, 1, H, W) that other networks give to a person are known, and their weights.
 
-    Foreground and background share what is not unknown as both networks say on average; where they contradict each
-    other, the pixel is unknown: the matting network sees more there than a vote could tell. On portraits that neither
-    saw, a tenth of the error of automatic mattes is gone for it (see the model card of `deeplab.portrait`).
+    Foreground and background share what is not unknown as all networks say on average; where they contradict each
+    other, the pixel is unknown: the matting network sees more there than a vote could tell.
     """
     background, unknown, foreground = logits.softmax(1).split(1, 1)
     certain = background + foreground  # not 1 - unknown, which has no digits left where unknown is all but sure
     first = (logits[:, FOREGROUND:] - logits[:, :UNKNOWN]).sigmoid()
-    foreground = (first + SECOND * person) / (1 + SECOND)
+    votes = sum((weight * person for weight, person in zip(weights, persons, strict=True)), first)
+    foreground = votes / (1 + sum(weights))
     conflict = (1 - (2 * foreground - 1).abs()) ** CONFLICT
     unknown, certain = torch.maximum(unknown, conflict), torch.minimum(certain, 1 - conflict)
     return torch.cat([certain * (1 - foreground), unknown, certain * foreground], 1).clamp_min(LEAST).log()
 
 
 def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:
-    """The bundled network, `deeplab.portrait`, with `selfie.mediapipe` as the second, frozen and in eval mode.
+    """The bundled network, `deeplab.portrait`, which hears `selfie.mediapipe`; frozen and in eval mode.
 
     Raises:
         WeightError: see `zoo.path`.
     """
     settings = zoo.config("deeplab.portrait")
-    second = zoo.load_into(SelfieSegmentation(), "selfie.mediapipe")
-    network = TrimapNetwork(zoo.load_into(DeepLab(), "deeplab.portrait"), **settings, second=second)
+    others = [(zoo.load_into(SelfieSegmentation(), "selfie.mediapipe"), SELFIE)]
+    network = TrimapNetwork(zoo.load_into(DeepLab(), "deeplab.portrait"), **settings, others=others)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
 

@@ -9,7 +9,7 @@ from skimage.data import astronaut
 
 from sgmatte import zoo
 from sgmatte.nn.selfie import SelfieSegmentation, from_graph
-from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN, TrimapNetwork, agreed, entropies, trimap_model
+from sgmatte.trimaps import BACKGROUND, FOREGROUND, SELFIE, UNKNOWN, TrimapNetwork, agreed, entropies, trimap_model
 
 GOLDEN = Path(__file__).parent / "golden" / "selfie.npz"
 
@@ -50,19 +50,42 @@ def logits(background, unknown, foreground):
     ],
 )
 def test_two_opinions(first, person, expected):
-    found = agreed(first, torch.full((1, 1, 1, 1), person))
+    found = agreed(first, [torch.full((1, 1, 1, 1), person)], [SELFIE])
     assert int(found.argmax(1)) == expected
     assert float(found.exp().sum()) == pytest.approx(1, abs=1e-4)
     assert torch.isfinite(entropies(found)).all()
 
 
+class Denying(torch.nn.Module):
+    def person(self, image):
+        return torch.zeros_like(image[:, :1])
+
+
+def test_votes_are_weighed():
+    divided = logits(0.0, -4.0, 6.0)
+    persons = [torch.full((1, 1, 1, 1), value) for value in (0.99, 0.01)]
+    assert int(agreed(divided, persons, [0.5, 0.5]).argmax(1)) == FOREGROUND
+    assert int(agreed(divided, persons, [0.5, 1.5]).argmax(1)) == UNKNOWN
+    assert int(agreed(divided, persons, [0.1, 9.0]).argmax(1)) == BACKGROUND
+
+
+def test_what_is_behind_the_unknown_stays_to_be_told():
+    """However sure a network is that a pixel is unknown, which side it would be on is not lost."""
+    for person in (0.02, 0.98):
+        found = agreed(logits(0.0, 40.0, 0.0) + logits(-1.0, 0.0, 1.0) * (person > 0.5), [], [])
+        told = (found[:, FOREGROUND] - found[:, BACKGROUND]).sigmoid()
+        assert (float(told) > 0.7) == (person > 0.5)
+    assert float(told) == pytest.approx(torch.tensor(2.0).sigmoid(), abs=1e-3)
+
+
 def test_the_bundled_trimap_asks_both(portrait):
     both = trimap_model()
     alone = TrimapNetwork(both.network, both.side, both.unknown_bias)
-    nobody = TrimapNetwork(both.network, both.side, both.unknown_bias, second=lambda x: torch.full_like(x[:, :1], -9.0))
+    denying = Denying(), SELFIE
+    nobody = TrimapNetwork(both.network, both.side, both.unknown_bias, [denying])
     with torch.inference_mode():
         found, first, denied = (network.mean_logits(portrait).argmax(1) for network in (both, alone, nobody))
-        person = both.second(portrait)[:, 0].sigmoid() > 0.95
+        person = both.others[0].person(portrait)[:, 0] > 0.95
     assert found.shape == first.shape == (1, 256, 256)
     certain = first == FOREGROUND
     assert (found[certain & person] == FOREGROUND).float().mean() > 0.97

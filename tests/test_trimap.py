@@ -156,7 +156,7 @@ def test_answers_have_the_images_size(bundled, size):
 def test_a_mirrored_photo_has_the_mirrored_trimap(bundled, astronaut):
     small = astronaut[:, :, ::4, ::4]
     mirrored, plain = bundled.mean_logits(small.flip(3)).flip(3), bundled.mean_logits(small)
-    torch.testing.assert_close(mirrored.softmax(1), plain.softmax(1), atol=0.02, rtol=0)  # bfloat16
+    torch.testing.assert_close(mirrored.softmax(1), plain.softmax(1), atol=0.04, rtol=0)  # bfloat16
 
 
 def test_averaging_leaves_a_constant_answer_alone():
@@ -196,7 +196,8 @@ def test_trimap_of_a_portrait_is_sane(bundled, astronaut):
 
 
 def test_a_larger_bias_widens_the_band(bundled, astronaut):
-    wider = TrimapNetwork(bundled.network, bundled.side, bundled.unknown_bias + 2, bundled.second)
+    others = list(zip(bundled.others, bundled.weights, strict=True))
+    wider = TrimapNetwork(bundled.network, bundled.side, bundled.unknown_bias + 2, others)
     before, after = bundled.trimap(astronaut) == U, wider.trimap(astronaut) == U
     assert (after | ~before).all()
     assert after.sum() > 1.1 * before.sum()

@@ -107,6 +107,14 @@ class SelfieSegmentation(nn.Module):
         found: Tensor = self.verdict(x)
         return found
 
+    def person(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) RGB in [0, 1] -> the probability of a person (N, 1, 256, 256), the picture and its mirror image
+        looked at.
+        """
+        small = F.interpolate(image, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
+        plain, mirrored = self(torch.cat([small, small.flip(3)])).chunk(2)
+        return ((plain + mirrored.flip(3)) / 2).sigmoid()
+
     def seen(self, image: Tensor) -> list[Tensor]:
         """Features at strides 2, 4, 8 and 16, the last (N, 128, H/16, W/16), of a picture of any size."""
         at_2 = F.hardswish(self.stem(image))
