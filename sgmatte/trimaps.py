@@ -52,8 +52,8 @@ class TrimapNetwork(nn.Module):
         side: longest side in the network, whatever the image's size.
         unknown_bias: added to the unknown logit, here and nowhere else; above 0 the band widens. Chosen on portraits
             held out of the training set, stored with the weights.
-        others: networks that know people by other pictures, asked for `mean_logits`, and what their opinions weigh; their
-            `person` gives the probability of one, (N, 1, h, w) at any size, of an image in [0, 1].
+        others: networks that know people by other pictures, asked for `mean_logits`, and what each opinion weighs;
+            their `person` gives the probability of one, (N, 1, h, w) at any size, of an image in [0, 1].
     """
 
     def __init__(
