@@ -7,6 +7,7 @@ from pymatting import estimate_alpha_cf
 from skimage.data import astronaut
 
 from sgmatte.matting import refinement, windows
+from sgmatte.matting.models import pasted
 from sgmatte.matting.refinement import refined
 from sgmatte.matting.windows import windowed_alpha
 from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN, band_trimap
@@ -81,6 +82,18 @@ def test_colours_are_followed_far_by_a_look_at_a_smaller_photo(monkeypatch):
     near = (refined(start, image, trimap) - sides).abs().mean()
     monkeypatch.setattr(refinement, "SMALL", 1000)
     assert near < (refined(start, image, trimap) - sides).abs().mean() / 2
+
+
+@pytest.mark.parametrize("size", [(600, 3), (6, 300), (257, 9), (1, 400)])
+def test_narrow_photos_are_refined_too(size):
+    torch.manual_seed(0)
+    image, alpha = torch.rand(1, 3, *size), torch.rand(1, 1, *size)
+    trimap = torch.full((1, 1, *size), UNKNOWN)
+    trimap[..., :1, :1] = FOREGROUND
+    found = refined(pasted(alpha, trimap), image, trimap, torch.rand(1, 1, *size))
+    assert found.shape == alpha.shape
+    assert torch.isfinite(found).all()
+    assert float(found[0, 0, 0, 0]) == 1
 
 
 def test_without_a_prior_it_is_closed_form_matting(problem, monkeypatch):

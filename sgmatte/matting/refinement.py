@@ -67,7 +67,8 @@ def refined(alpha: Tensor, image: Tensor, trimap: Tensor, person: Tensor | None 
         if (trimap[k] == UNKNOWN).any():
             one = slice(k, k + 1)
             word, weight = _word(alpha[one].cpu(), None if person is None else person[one].float().cpu())
-            found[one] = _solution(image[one].cpu(), trimap[one].cpu(), word, weight).to(found)
+            regions = trimap[one].cpu()
+            found[one] = _solution(image[one].cpu(), regions, pasted(word, regions), weight).to(found)
     return torch.where(trimap == UNKNOWN, found, alpha).clamp_(0, 1)
 
 
@@ -85,12 +86,10 @@ def _word(alpha: Tensor, person: Tensor | None) -> tuple[Tensor, Tensor]:
 def _solution(image: Tensor, trimap: Tensor, word: Tensor, weight: Tensor) -> Tensor:
     """Alpha (1, 1, H, W) of one photo; `word` is the answer where the trimap is certain."""
     height, width = trimap.shape[2:]
-    start = word
-    if max(height, width) > SMALL:
-        start = _coarse_solution(image, trimap, word, weight)
+    start = _coarse_solution(image, trimap, word, weight) if max(height, width) > SMALL else word
     unknown = trimap[0, 0] == UNKNOWN
     pixels, asked = image[0].permute(1, 2, 0).numpy(), unknown.numpy()
-    laplacian, pull, prior = _system(pixels, asked, word[0, 0].double().numpy(), weight[0, 0].double().numpy())
+    laplacian, pull, prior = _system(pixels, asked, word[0, 0].numpy(), weight[0, 0].numpy())
     diagonal = torch.from_numpy(laplacian.diagonal() + prior)
     matrix, trust = _as_tensor(laplacian), torch.from_numpy(prior)
 
