@@ -1,4 +1,4 @@
-"""Other packages that cut people out, for comparison. sgmatte does not depend on them."""
+"""What others cut people out with, for comparison; sgmatte depends on no package of theirs and bundles no weight."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgmatte import zoo
 from sgmatte.errors import UsageError
+from sgmatte.matting.classical import closed_form
 from sgmatte.matting.models import MattingModel
+from sgmatte.nn.rvm import WEIGHT, rvm_model
+from sgmatte.trimaps import BACKGROUND, FOREGROUND, band_trimap
 
 MEDIAPIPE = "mediapipe==0.10.21"  # has the model in its wheel
+CERTAIN = 0.9  # RVM's alpha from which on a pixel is the person's; what lies as near to 0 is background
+MARGIN = 10  # pixels that both are eroded by
 
 
 class Peer:
@@ -50,14 +56,55 @@ def mediapipe() -> MattingModel:
     return Peer("mediapipe", alpha)
 
 
-PEERS: dict[str, Callable[[], MattingModel]] = {"mediapipe": mediapipe}
+def rvm_plain() -> MattingModel:
+    """The alpha of Robust Video Matting (see `sgmatte.nn.rvm`) as it is.
+
+    Raises:
+        UsageError: its weights are not there.
+    """
+    return Peer("rvm-plain", _rvm_alpha())
+
+
+def rvm() -> MattingModel:
+    """Robust Video Matting and closed form, as people chain them: a trimap of the one's alpha, matted by the other.
+
+    Where RVM is certain of nobody, or of nothing but a person, its alpha stays as it is.
+
+    Raises:
+        UsageError: RVM's weights are not there.
+    """
+    first, matte = _rvm_alpha(), closed_form(torch.device("cpu"))
+
+    def alpha(image: Tensor) -> Tensor:
+        found = first(image)
+        sure = torch.where(found > CERTAIN, 1.0, torch.where(found < 1 - CERTAIN, 0.0, found))
+        trimap = band_trimap(sure, MARGIN)
+        known = bool((trimap == FOREGROUND).any() and (trimap == BACKGROUND).any())
+        return matte(image, trimap) if known else found
+
+    return Peer("rvm", alpha)
+
+
+def _rvm_alpha() -> Callable[[Tensor], Tensor]:
+    if not zoo.present(WEIGHT):
+        raise UsageError(f"the weights of RVM are not here; run `sgmatte weights fetch {WEIGHT}`")
+    network = rvm_model(torch.device("cpu"))
+
+    def alpha(image: Tensor) -> Tensor:
+        found: Tensor = network.to(image.device)(image)
+        return found
+
+    return alpha
+
+
+PEERS: dict[str, Callable[[], MattingModel]] = {"mediapipe": mediapipe, "rvm": rvm, "rvm-plain": rvm_plain}
 
 
 def chosen_peer(name: str) -> MattingModel:
     """The peer of this name.
 
     Raises:
-        UsageError: there is none, or its package is not installed.
+        UsageError: there is none, its package is not installed, or its weights are not fetched.
     """
     if name not in PEERS:
         raise UsageError(f"unknown peer '{name}'; choose one of {', '.join(PEERS)}")

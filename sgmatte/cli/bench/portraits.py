@@ -99,7 +99,13 @@ def matte(
     plain: Annotated[
         bool, typer.Option("--plain", help="Also networks whose answer is refined, without that.")
     ] = False,
-    peer: Annotated[list[str], typer.Option(help="mediapipe, which needs no trimap; may be repeated.")] = [],  # noqa: B006
+    peer: Annotated[
+        list[str],
+        typer.Option(
+            help="What others have, without a trimap: mediapipe; rvm, Robust Video Matting with closed form on the "
+            "trimap that it gives; rvm-plain, without that. May be repeated."
+        ),
+    ] = [],  # noqa: B006
     seed: options.Seed = 0,
     device: options.DeviceChoice = "auto",
     quiet: options.Quiet = False,
