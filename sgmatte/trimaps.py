@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sgmatte import zoo
 from sgmatte.device import fast_in_bf16
+from sgmatte.nn import rvm
 from sgmatte.nn.deeplab import DeepLab
 from sgmatte.nn.selfie import SelfieSegmentation
 
@@ -20,7 +21,12 @@ BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
 SCALES = (2 / 3, 1, 3 / 2)  # of the working side, at each of which a photo and its mirror image are looked at
 MULTIPLE = 32  # the backbone's total stride
 SELFIE = 0.5  # what the opinion of `selfie.mediapipe` weighs, to 1 for DeepLab's
+RVM = 2.0  # what that of `rvm.mobilenetv3` weighs
 CONFLICT = 2.0  # the smaller, the smaller a conflict that makes a pixel unknown
+CLEAR = 0.1  # alpha up to which a pixel is clear, and from 1 minus which it is opaque
+AROUND = 0.02  # of the longest side: how far from a boundary a matting network is believed that there is none
+MOST = 2 / 3  # of the votes
+SETTLED = 0.1  # what is then left of the probability of the unknown
 LEAST = 1e-30  # probability that is told from none
 ROWS = 512  # of logits whose entropy is computed at once: of a large photo all would take gigabytes
 
@@ -94,7 +100,8 @@ class TrimapNetwork(nn.Module):
         found = torch.stack(looks).mean(0)
         if self.weights:
             persons = [_scaled(other.person(image), sizes[-1]) for other in self.others]  # type: ignore[operator]
-            found = agreed(found, persons, self.weights)
+            alphas = [p for p, other in zip(persons, self.others, strict=True) if getattr(other, "mattes", False)]
+            found = agreed(found, persons, self.weights, alphas)
         return _scaled(found, (height, width))
 
     def trimap(self, image: Tensor) -> Tensor:
@@ -130,11 +137,14 @@ def whole(length: float) -> int:
     return max(MULTIPLE, round(length / MULTIPLE) * MULTIPLE)
 
 
-def agreed(logits: Tensor, persons: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def agreed(
+    logits: Tensor, persons: Sequence[Tensor], weights: Sequence[float], alphas: Sequence[Tensor] = ()
+) -> Tensor:
     """Logits once the probabilities (N, 1, H, W) that other networks give to a person are known, and their weights.
 
     Foreground and background share what is not unknown as all networks say on average; where they contradict each
-    other, the pixel is unknown: the matting network sees more there than a vote could tell.
+    other, the pixel is unknown: the matting network sees more there than a vote could tell. It is not where one of
+    `alphas` is clear or opaque all around and most networks say likewise: a matting network sees no boundary there.
     """
     background, unknown, foreground = logits.softmax(1).split(1, 1)
     certain = background + foreground  # not 1 - unknown, which has no digits left where unknown is all but sure
@@ -143,17 +153,26 @@ def agreed(logits: Tensor, persons: Sequence[Tensor], weights: Sequence[float]) 
     foreground = votes / (1 + sum(weights))
     conflict = (1 - (2 * foreground - 1).abs()) ** CONFLICT
     unknown, certain = torch.maximum(unknown, conflict), torch.minimum(certain, 1 - conflict)
+    for alpha in alphas:
+        reach = round(AROUND * max(alpha.shape[2:]))
+        highest, lowest = (sign * F.max_pool2d(sign * alpha, 2 * reach + 1, 1, reach) for sign in (1, -1))
+        settled = ((highest < CLEAR) & (foreground < 1 - MOST)) | ((lowest > 1 - CLEAR) & (foreground > MOST))
+        unknown = torch.where(settled, unknown * SETTLED, unknown)
+        certain = torch.where(settled, 1 - unknown, certain)
     return torch.cat([certain * (1 - foreground), unknown, certain * foreground], 1).clamp_min(LEAST).log()
 
 
 def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:
-    """The bundled network, `deeplab.portrait`, which hears `selfie.mediapipe`; frozen and in eval mode.
+    """The bundled network, `deeplab.portrait`, frozen and in eval mode. It hears `selfie.mediapipe`, and where that has
+    been fetched, `rvm.mobilenetv3`.
 
     Raises:
         WeightError: see `zoo.path`.
     """
     settings = zoo.config("deeplab.portrait")
-    others = [(zoo.load_into(SelfieSegmentation(), "selfie.mediapipe"), SELFIE)]
+    others: list[tuple[nn.Module, float]] = [(zoo.load_into(SelfieSegmentation(), "selfie.mediapipe"), SELFIE)]
+    if zoo.present(rvm.WEIGHT):
+        others.append((rvm.rvm_model(torch.device("cpu")), RVM))
     network = TrimapNetwork(zoo.load_into(DeepLab(), "deeplab.portrait"), **settings, others=others)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)

@@ -13,7 +13,7 @@ from sgmatte.bench import peers
 from sgmatte.bench.peers import chosen_peer
 from sgmatte.errors import UsageError, WeightError
 from sgmatte.nn.onnx_tensors import Graph, Node
-from sgmatte.nn.rvm import RVM, WEIGHT, from_graph, rvm_model, shrunk
+from sgmatte.nn.rvm import LARGEST, RVM, WEIGHT, from_graph, rvm_model, shrunk
 from sgmatte.trimaps import band_trimap
 
 # By onnxruntime 1.32, downsample_ratio = min(1, side / 500): means over 100 px, and every fourth alpha below a hand.
@@ -60,6 +60,16 @@ def untrained():
     nn.init.constant_(network.project.bias, 0.5)
     nn.init.normal_(network.project.weight)
     return network
+
+
+def test_who_is_there_is_asked_at_few_pixels_and_mirrored(untrained):
+    image = torch.rand(1, 3, 900, 700)
+    with torch.inference_mode():
+        person, mirrored = untrained.person(image), untrained.person(image.flip(3)).flip(3)
+    assert person.shape == (1, 1, LARGEST, round(700 * LARGEST / 900))
+    assert 0 <= float(person.min()) <= float(person.max()) <= 1
+    torch.testing.assert_close(person, mirrored, atol=1e-4, rtol=0)
+    assert untrained.person(image[..., :40, :60]).shape == (1, 1, 40, 60)
 
 
 @pytest.mark.parametrize("size", [(64, 80), (37, 91), (96, 96), (150, 121), (200, 33), (1, 1), (17, 2)])

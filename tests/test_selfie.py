@@ -70,6 +70,17 @@ def test_votes_are_weighed():
     assert int(agreed(divided, persons, [0.1, 9.0]).argmax(1)) == BACKGROUND
 
 
+def test_where_an_alpha_has_no_boundary_there_is_none():
+    wide = logits(0.0, 6.0, 3.0).expand(1, 3, 100, 100)  # all unknown, rather the person's
+    alpha = (torch.arange(100) < 50).float().expand(1, 1, 100, 100)
+    found = agreed(wide, [alpha], [2.0], [alpha]).argmax(1)[0, 50]
+    assert (found[:48] == FOREGROUND).all()
+    assert (found[48:52] == UNKNOWN).all()
+    assert (found[52:] == UNKNOWN).all()  # votes are divided there: the one says background, the other a person
+    assert (agreed(wide, [alpha], [9.0], [alpha]).argmax(1)[0, 50, 52:] == BACKGROUND).all()
+    assert (agreed(wide, [alpha], [2.0]).argmax(1) == UNKNOWN).all()
+
+
 @pytest.mark.parametrize("side", [-1.0, 1.0])
 def test_what_is_behind_the_unknown_stays_to_be_told(side):
     """However sure a network is that a pixel is unknown, which side it would be on is not lost."""

@@ -156,7 +156,8 @@ def test_answers_have_the_images_size(bundled, size):
 def test_a_mirrored_photo_has_the_mirrored_trimap(bundled, astronaut):
     small = astronaut[:, :, ::4, ::4]
     mirrored, plain = bundled.mean_logits(small.flip(3)).flip(3), bundled.mean_logits(small)
-    torch.testing.assert_close(mirrored.softmax(1), plain.softmax(1), atol=0.04, rtol=0)  # bfloat16
+    differ = (mirrored.softmax(1) - plain.softmax(1)).abs() > 0.02  # by the digits that bfloat16 lacks
+    assert differ.float().mean() < 1e-3  # but where an opinion tips over at them
 
 
 def test_averaging_leaves_a_constant_answer_alone():

@@ -23,6 +23,8 @@ from sgmatte.nn.onnx_tensors import Graph, read_graph
 WEIGHT = "rvm.mobilenetv3"
 SIDE = 384  # longest side that the network sees
 LOOKS = 4
+SIDES = (384, 448)  # the two that it is asked at who is there
+LARGEST = 672  # pixels a side of what it is asked about
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
@@ -231,6 +233,8 @@ class RVM(nn.Module):
         looks: how often it is shown the picture.
     """
 
+    mattes = True  # what it answers is an alpha, and so tells where boundaries are
+
     def __init__(self, side: int = SIDE, looks: int = LOOKS) -> None:
         super().__init__()
         self.side, self.looks = side, looks
@@ -241,8 +245,12 @@ class RVM(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) in [0, 1], float32."""
+        return self.seen(image, self.side)
+
+    def seen(self, image: Tensor, side: int) -> Tensor:
+        """The same, with `side` as the longest side of what the network sees."""
         image = image.float()
-        small = shrunk(image, self.side)
+        small = shrunk(image, side)
         hidden = self.decoder(small, self.encoder(small), self.looks)
         # The published graph filters a picture that was not shrunk too, where its authors' code leaves that out.
         # Variances are small differences of large numbers, which bfloat16 does not have.
@@ -250,6 +258,18 @@ class RVM(nn.Module):
             found = self.project(hidden.float())
             alpha: Tensor = self.refine(image, small, found, hidden.float())[:, 3:].clamp(0, 1)
         return alpha
+
+    def person(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) RGB in [0, 1] -> the probability of a person (N, 1, h, w), the mean over two sizes and the
+        mirror image. At most `LARGEST` pixels a side, so that a picture of any size takes the same memory.
+        """
+        scale = LARGEST / max(image.shape[2:])
+        if scale < 1:
+            height, width = (max(1, round(length * scale)) for length in image.shape[2:])
+            image = F.interpolate(image, (height, width), mode="bilinear", align_corners=False, antialias=True)
+        both = torch.cat((image, image.flip(3)))
+        plain, mirrored = torch.stack([self.seen(both, side) for side in SIDES]).mean(0).chunk(2)
+        return (plain + mirrored.flip(3)) / 2
 
 
 def shrunk(image: Tensor, side: int) -> Tensor:
