@@ -111,7 +111,7 @@ class Session:
         entropy_weight: float = 1.0,
         pixel_weight: float = 10.0,
         perceptual_weight: float = 1.0,
-        adversarial_weight: float = 1.0,
+        adversarial_weight: float = 0.0,
         boundary_weight: float = 0.0,
         confidence_weight: float = 0.0,
         consistency_weight: float = 0.0,

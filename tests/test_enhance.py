@@ -195,7 +195,7 @@ def test_a_model_without_gradient_needs_the_adversarial_weight_at_0(
 ) -> None:
     judges.matting.differentiable = False
     with pytest.raises(UsageError, match="threshold has none"):
-        enhanced(Painter(), start, scene, judges)
+        enhanced(Painter(), start, scene, judges, LossWeights(adversarial=1))
     result = enhanced(Painter(), start, scene, judges, ONLY_ENTROPY, Optimisation(steps=1))
     assert "adversarial" not in result.losses[0]
 

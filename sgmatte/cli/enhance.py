@@ -59,7 +59,9 @@ def enhance(
     entropy_weight: Annotated[float, weight("E: entropy of the trimap.")] = 1.0,
     pixel_weight: Annotated[float, weight("Mean squared error to the photo.")] = 10.0,
     perceptual_weight: Annotated[float, weight("Perceptual distance to the photo.")] = 1.0,
-    adversarial_weight: Annotated[float, weight("A: what the critic holds against the composite.")] = 1.0,
+    adversarial_weight: Annotated[
+        float, weight("A: what the critic holds against the composite; 1 in the paper.")
+    ] = 0.0,
     boundary_weight: Annotated[float, weight("Entropy of the trimap where it is unknown.")] = 0.0,
     confidence_weight: Annotated[float, weight("What of alpha is neither 0 nor 1.")] = 0.0,
     consistency_weight: Annotated[float, weight("Difference of alpha from that of the mirrored photo.")] = 0.0,
