@@ -62,8 +62,14 @@ VARIANTS = {
         Variant("noise", "the noise maps alone move", _moves(variables="noise")),
         Variant("steps-10", "10 steps", _moves(steps=10)),
         Variant("steps-100", "100 steps", _moves(steps=100)),
-        Variant("rate-low", "a fifth of the rate", _moves(rate=1e-3)),
-        Variant("rate-high", "four times the rate", _moves(rate=2e-2)),
+        Variant("rate-low", "a tenth of the rate", _moves(rate=5e-3)),
+        Variant("rate-middle", "two fifths of the rate", _moves(rate=2e-2)),
+        Variant("rate-high", "twice the rate", _moves(rate=0.1)),
+        Variant(
+            "rate-low-adversarial",
+            "a tenth of the rate, and the critic of composites",
+            _all(_moves(rate=5e-3), _losses(adversarial=1)),
+        ),
         Variant("whole", "the whole photo moves, not the face's crop", _all(_whole, _always)),
         Variant("size-512", "the generator draws 512 px", lambda settings: replace(settings, size=512)),
         Variant(
