@@ -73,12 +73,12 @@ def test_votes_are_weighed():
 def test_where_an_alpha_has_no_boundary_there_is_none():
     wide = logits(0.0, 6.0, 3.0).expand(1, 3, 100, 100)  # all unknown, rather the person's
     alpha = (torch.arange(100) < 50).float().expand(1, 1, 100, 100)
-    found = agreed(wide, [alpha], [2.0], [alpha]).argmax(1)[0, 50]
+    found = agreed(wide, [alpha], [1.5], [alpha]).argmax(1)[0, 50]
     assert (found[:48] == FOREGROUND).all()
     assert (found[48:52] == UNKNOWN).all()
     assert (found[52:] == UNKNOWN).all()  # votes are divided there: the one says background, the other a person
     assert (agreed(wide, [alpha], [9.0], [alpha]).argmax(1)[0, 50, 52:] == BACKGROUND).all()
-    assert (agreed(wide, [alpha], [2.0]).argmax(1) == UNKNOWN).all()
+    assert (agreed(wide, [alpha], [1.5]).argmax(1) == UNKNOWN).all()
 
 
 @pytest.mark.parametrize("side", [-1.0, 1.0])
