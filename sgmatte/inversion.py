@@ -44,14 +44,16 @@ class Schedule:
 
     w_plus: Stage = Stage(60, 0.3)
     noise: Stage = Stage(105, 0.1, 0.8)
+    again: Stage = Stage(45, 0.1, 0.8)  # from there on, where the noise stage has ended below `enough`
     fine: Stage = Stage(25, 0.02, 0.03)  # at full size, where the first two ran on a smaller generator
     perceptual: float = 0.02
     drift: float = 1e-5  # on the mean square of W+ along the axes: keeps it near the latents that the mapping makes
     noise_drift: float = 3e-4  # on the mean squared change of the noise maps, which would else draw the picture
     target: float = 36.0  # dB at which there is nothing left to gain
+    enough: float = 30.0  # dB that a hard crop is given more steps for
 
     def __post_init__(self) -> None:
-        if min(self.w_plus.steps, self.noise.steps, self.fine.steps) < 0:
+        if min(stage.steps for stage in (self.w_plus, self.noise, self.again, self.fine)) < 0:
             raise UsageError("an inversion cannot have fewer than 0 steps")
 
 
@@ -108,6 +110,9 @@ def inverted(
     w_plus, noise = search.run(schedule.w_plus, w_plus, noise)
     after_w = search.psnr(w_plus, noise)
     w_plus, noise = search.run(schedule.noise, w_plus, noise)
+    if search.psnr(w_plus, noise) < schedule.enough:
+        progress.steps += schedule.again.steps
+        w_plus, noise = search.run(schedule.again, w_plus, noise)
     if generator.coarse:
         w_plus, noise = _carried_over(generator, w_plus, noise)
         search = _Search(generator, crop, perceptual, schedule, axes, progress)

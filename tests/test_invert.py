@@ -1,6 +1,7 @@
 """Inversion of pictures that a small random generator drew itself, so that they can be found again."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from sgmatte.inversion import Schedule, Stage, inverted, pixel_distance
 from sgmatte.nn.mobilestylegan import Config, Head, Mapping, Synthesis
 from sgmatte.nn.perceptual import PerceptualDistance
 
-SHORT = Schedule(w_plus=Stage(25, 0.2), noise=Stage(25, 0.05, 0.05), fine=Stage(15, 0.02, 0.05), drift=0, noise_drift=0)
+SHORT = Schedule(
+    w_plus=Stage(25, 0.2), noise=Stage(25, 0.05, 0.05), fine=Stage(15, 0.02, 0.05), drift=0, noise_drift=0, enough=0
+)
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +108,22 @@ def test_noise_drift_holds_the_maps_back(pair):
 
 def test_stops_at_the_target(pair):
     coarse, _ = pair
-    schedule = Schedule(w_plus=Stage(25, 0.2), noise=Stage(25, 0.05, 0.05), target=1.0)
+    schedule = Schedule(w_plus=Stage(25, 0.2), noise=Stage(25, 0.05, 0.05), target=1.0, enough=0)
     assert len(inverted(coarse, drawn(coarse), schedule=schedule).losses) == 2  # one look in each stage
+
+
+def test_a_hard_crop_is_given_more_steps(pair):
+    coarse, _ = pair
+    crop = drawn(coarse)
+    short = replace(SHORT, noise=Stage(5, 0.05, 0.05), again=Stage(20, 0.05, 0.05), target=99)
+    seen = []
+    plain = inverted(coarse, crop, schedule=short)
+    longer = inverted(coarse, crop, schedule=replace(short, enough=90), observe=lambda *row: seen.append(row[:2]))
+    assert (len(plain.losses), len(longer.losses)) == (30, 50)
+    assert longer.losses[:30] == plain.losses
+    assert longer.psnr > plain.psnr + 0.5
+    assert (seen[29], seen[30], seen[-1]) == ((30, 30), (31, 50), (50, 50))
+    assert inverted(coarse, crop, schedule=replace(short, enough=plain.psnr - 1)).losses == plain.losses
 
 
 def test_the_crop_must_fit(pair):
