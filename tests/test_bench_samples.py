@@ -47,6 +47,13 @@ def test_a_student_is_compared_for_the_same_w_and_noise(pair):
     assert torch.equal(first.wanted[1], found.wanted[1])
 
 
+def test_latents_nearer_to_the_mean_make_pictures_more_alike(pair):
+    student, teacher = pair
+    near, far = (likeness(student, teacher, count=2, seed=5, truncation=t) for t in (0.1, 1.0))
+    assert (near.wanted[0] - near.wanted[1]).std() < (far.wanted[0] - far.wanted[1]).std()
+    assert torch.equal(far.wanted[0], likeness(student, teacher, count=1, seed=5).wanted[0])
+
+
 def test_portraits_depend_on_their_seed(pair):
     student, _ = pair
     batches = list(portraits(student, 11, seed=1))

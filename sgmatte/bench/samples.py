@@ -49,16 +49,22 @@ def likeness(
     seed: int = 1000,
     shown: int = 36,
     observe: Observe | None = None,
+    truncation: float = 1.0,
 ) -> Likeness:
-    """Compare on `count` latents drawn from a seed that no training uses."""
+    """Compare on `count` latents drawn from a seed that no training uses, `truncation` of the way from the mean w."""
     source, latents = Teacher(teacher), Latents(512, student.noise_shapes, len(student.network.channels))
+    mean = teacher.mean_w()
     values, wanted, drawn = [], [], []
     for number in range(count):
         sample = {key: value[None] for key, value in latents(np.random.default_rng((seed, number))).items()}
-        sample["change"] = torch.tensor([latents.resolutions])  # one w for all rows
-        target = (source.drawn(sample, latents) + 1).clamp(0, 2) / 2
-        w_plus = source.w(sample["z"][:, 0])[:, None].expand(-1, student.layers, -1)
-        picture = student.synthesis(w_plus, latents.maps(sample["noise"])).clamp(0, 1)
+        w, maps = (
+            torch.lerp(mean, source.w(sample["z"][:, 0].to(mean)), truncation),
+            latents.maps(sample["noise"].to(mean)),
+        )
+        target = (source.drawn_at(w[:, None].expand(-1, 2, -1), sample["change"].to(mean.device), maps) + 1).clamp(
+            0, 2
+        ) / 2
+        picture = student.synthesis(w[:, None].expand(-1, student.layers, -1), maps).clamp(0, 1)
         values.append(psnr(picture, target))
         if number < shown:
             wanted.append(target.cpu())

@@ -63,9 +63,11 @@ class Teacher:
         """Pictures (N, 3, S, S) of a batch of `latents`."""
         device = next(self.mapping.parameters()).device
         z, change, noise = (sample[key].to(device) for key in ("z", "change", "noise"))
-        w = self.w(z.flatten(0, 1)).unflatten(0, (-1, 2))
-        features = self.features(w, change, latents.maps(noise), len(self.channels))
-        return self.picture(features, w, change)
+        return self.drawn_at(self.w(z.flatten(0, 1)).unflatten(0, (-1, 2)), change, latents.maps(noise))
+
+    def drawn_at(self, w: Tensor, change: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        """Pictures (N, 3, S, S) of w (N, 2, latent), whose second row counts from resolution `change` (N,) on."""
+        return self.picture(self.features(w, change, noise, len(self.channels)), w, change)
 
     def _rows(self, w: Tensor, change: Tensor) -> Tensor:
         rows = torch.arange(self.synthesis.config.layers, device=w.device)

@@ -56,6 +56,10 @@ def samples(
     faces: Annotated[Path, typer.Option(help="Real faces as FFHQ aligns them, of the generator's size.")],
     count: Annotated[int, typer.Option("-n", help="Portraits that each generator draws.", min=2)] = 2000,
     latents: Annotated[int, typer.Option(help="Latents whose pictures are compared with the teacher's.", min=1)] = 500,
+    truncation: Annotated[
+        float,
+        typer.Option(help="How far from the mean w those are: 1 as drawn, 0.7 as `generate` draws.", min=0, max=1),
+    ] = 1.0,
     seed: options.Seed = 1000,
     sheet: Annotated[
         Path | None,
@@ -81,7 +85,9 @@ def samples(
     teacher = load_mobilestylegan(student.size, chosen.torch, exact=False)
     features = Features(chosen.torch)
     with screen.progress() as observe:
-        alike = likeness(student, teacher, latents, seed, observe=lambda *at: observe("pairs", *at))
+        alike = likeness(
+            student, teacher, latents, seed, observe=lambda *at: observe("pairs", *at), truncation=truncation
+        )
         real = features.statistics(pictures(faces))
         drawn = {
             who.name: features.statistics(portraits(who, count, seed, lambda *at: observe("portraits", *at)))
