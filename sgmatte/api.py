@@ -102,7 +102,7 @@ class Session:
         latents: StrPath | None = None,
         optimise: Literal["latent", "noise", "both"] = "both",
         steps: int = 30,
-        rate: float = 5e-2,
+        rate: float = 0.1,
         paste: Literal["residual", "full"] = "residual",
         model: str = "gca",
         face: int = 0,

@@ -27,7 +27,8 @@ def frugal_trimap(network: TrimapNetwork, image: Tensor) -> tuple[Look, str | No
 
     def smaller(part: int) -> Look:
         look = network.look(_shrunk(image, part))
-        return Look(_nearest(look.trimap, image), _stretched(look.person, image), look.confidence)
+        person, certain = (_stretched(x, image) for x in (look.person, look.certain))
+        return Look(_nearest(look.trimap, image), person, certain, look.confidence)
 
     def ways() -> Iterator[tuple[str, Callable[[], Look]]]:
         yield "", partial(network.look, image)

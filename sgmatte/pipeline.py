@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from sgmatte.device import Device
-from sgmatte.enhancement.choice import kept_matte
+from sgmatte.enhancement.choice import joint_look, kept_matte
 from sgmatte.enhancement.critics import Judge, chosen_critic
 from sgmatte.enhancement.optimise import WORKING_PIXELS, Enhancement, enhanced, working_scene
 from sgmatte.face import Quad, chosen_face, crop_of, detected_faces, ffhq_quad
@@ -33,7 +33,7 @@ from sgmatte.observers import Observe, silent
 from sgmatte.photo import Photo, read_photo
 from sgmatte.results import Clock, Enhanced, Matte, enhancement_report
 from sgmatte.settings import Settings
-from sgmatte.trimaps import Confidence, TrimapNetwork, confidence, trimap_model
+from sgmatte.trimaps import Confidence, Look, TrimapNetwork, confidence, trimap_model
 
 Network = TypeVar("Network")
 
@@ -87,10 +87,8 @@ def trimap_photo(
 ) -> tuple[Photo, Tensor, Confidence]:
     """Photo or its file -> the photo, its trimap's classes (1, 1, H, W), and how sure they are."""
     photo = _photo(given, networks)
-    observe("trimap", 0, 1)
-    look, note = frugal_trimap(networks.trimap, photo.image.to(networks.device.torch))
-    observe("trimap", 1, 1)
-    return _noted(photo, note), look.trimap.cpu(), look.confidence
+    photo, look = look_at(photo, photo.image, networks, observe)
+    return photo, look.trimap.cpu(), look.confidence
 
 
 def matte_photo(
@@ -109,8 +107,35 @@ def matte_photo(
         PhotoError, TrimapError, WeightError: see `read_photo`, `read_trimap`, `zoo.path`.
     """
     photo = _photo(given, networks)
+    if trimap is None:
+        photo, look = look_at(photo, photo.image, networks, observe)
+        return matte_of(photo, photo.image, look, networks, observe)
     classes = read_trimap(trimap, photo.size, trimap_width) if isinstance(trimap, Path) else trimap
-    return _matte(photo, photo.image, networks, observe, classes)
+    return matte_of(photo, photo.image, classes, networks, observe)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A photo, and `image`, (1, 3, H, W) on the CPU, what the enhancement makes of it; `networks` that memory let."""
+
+    photo: Photo
+    image: Tensor
+    networks: Networks
+    quad: Quad
+    inversion: Inversion
+    enhancement: Enhancement
+
+
+def moved_photo(
+    given: Path | Photo, networks: Networks, observe: Observe = silent, clock: Clock | None = None
+) -> Moved:
+    """Photo or its file -> face -> inversion -> enhancement, and no further; raises what `enhance_photo` does."""
+    photo = _photo(given, networks)
+    image = photo.image.to(networks.device.torch)
+    ways = _ways_to_enhance(photo, image, networks, observe, clock or Clock())
+    (networks, quad, inversion, enhancement), way = first_that_fits(ways)
+    photo = _noted(photo, f"memory is too small for it: it was enhanced {way}" if way else None)
+    return Moved(photo, enhancement.delivered(image, quad).cpu(), networks, quad, inversion, enhancement)
 
 
 def enhance_photo(given: Path | Photo, networks: Networks, observe: Observe = silent) -> Enhanced:
@@ -120,19 +145,34 @@ def enhance_photo(given: Path | Photo, networks: Networks, observe: Observe = si
         PhotoError, NoFaceError, UsageError, WeightError, DataError: see the stages.
     """
     clock = Clock()
-    photo = _photo(given, networks)
-    image = photo.image.to(networks.device.torch)
-    ways = _ways_to_enhance(photo, image, networks, observe, clock)
-    (networks, quad, inversion, enhancement), way = first_that_fits(ways)
-    photo = _noted(photo, f"memory is too small for it: it was enhanced {way}" if way else None)
-    delivered = enhancement.delivered(image, quad)
+    moved = moved_photo(given, networks, observe, clock)
+    networks = moved.networks
 
     clock.start("matte")
-    own, enhanced_one = (_matte(photo, version, networks, observe) for version in (image, delivered))
+    photo, look = look_at(moved.photo, moved.photo.image, networks, observe)
+    photo, look_again = look_at(photo, moved.image, networks, observe)
+    own = matte_of(photo, photo.image, look, networks, observe)
+    enhanced_one = enhanced_matte(photo, moved.image, look, look_again, networks, observe)
     matte, whose = kept_matte(own, enhanced_one, networks.settings.keep)
     clock.stop()
-    report = enhancement_report(networks, (own, enhanced_one), whose, quad, inversion, enhancement, clock.seconds)
-    return Enhanced(delivered.cpu(), matte, report)
+    report = enhancement_report(
+        networks, (own, enhanced_one), whose, moved.quad, moved.inversion, moved.enhancement, clock.seconds
+    )
+    return Enhanced(moved.image, matte, report)
+
+
+def enhanced_matte(
+    photo: Photo, image: Tensor, look: Look, look_again: Look, networks: Networks, observe: Observe = silent
+) -> Matte:
+    """Of `image`, a photo's enhanced version; the looks are at the photo and at that.
+
+    Where alpha shall be better, trimaps learn from both versions, but colours are the photo's: the enhancement is for
+    networks to understand, and leaves traces of that along hair.
+    """
+    if networks.settings.keep == "better":
+        matte = matte_of(photo, photo.image, joint_look(look, look_again), networks, observe)
+        return replace(matte, image=image)
+    return matte_of(photo, image, look_again, networks, observe)
 
 
 def _ways_to_enhance(
@@ -241,17 +281,22 @@ def face_quad(image: Tensor, settings: Settings) -> Quad:
     return ffhq_quad(chosen_face(faces, settings.face))
 
 
-def _matte(photo: Photo, image: Tensor, networks: Networks, observe: Observe, trimap: Tensor | None = None) -> Matte:
-    """Of `image`, which is the photo's own or its enhanced version."""
+def look_at(photo: Photo, image: Tensor, networks: Networks, observe: Observe = silent) -> tuple[Photo, Look]:
+    """What the trimap network sees in `image`, which is the photo's own or its enhanced version; and the photo, noted
+    where memory was short.
+    """
+    observe("trimap", 0, 1)
+    look, note = frugal_trimap(networks.trimap, image.to(networks.device.torch))
+    observe("trimap", 1, 1)
+    return _noted(photo, note), look
+
+
+def matte_of(photo: Photo, image: Tensor, given: Look | Tensor, networks: Networks, observe: Observe = silent) -> Matte:
+    """Of `image`, the photo's own or its enhanced version, by what was seen there or by a trimap's classes."""
+    trimap, person = (given.trimap, given.person) if isinstance(given, Look) else (given, None)
+    sure = given.confidence if isinstance(given, Look) else confidence(given)
     image = image.to(networks.device.torch)
-    note = person = None
-    if trimap is None:
-        observe("trimap", 0, 1)
-        look, note = frugal_trimap(networks.trimap, image)
-        trimap, person, sure = look.trimap, look.person, look.confidence
-    else:
-        sure = confidence(trimap)
     observe("alpha", 0, 1)
-    alpha, another = frugal_alpha(networks.matting, image, trimap.to(image.device), person)
+    alpha, note = frugal_alpha(networks.matting, image, trimap.to(image.device), person)
     observe("alpha", 1, 1)
-    return Matte(_noted(photo, note, another), image.cpu(), trimap.cpu(), alpha.cpu(), sure)
+    return Matte(_noted(photo, note), image.cpu(), trimap.cpu(), alpha.cpu(), sure)

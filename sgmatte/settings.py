@@ -14,7 +14,7 @@ from sgmatte.hostile import MAX_PIXELS
 
 VARIABLES = ("latent", "noise", "both")
 PASTES = ("residual", "full")
-Keep = Literal["better", "enhanced", "surer"]
+Keep = Literal["better", "moved", "enhanced", "surer"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Optimisation:
     """How the latents move.
 
     The paper takes 500 steps of Adam at 1e-4. Adam moves by about its rate a step, so 30 larger steps lead farther, by
-    intent: the farther, the less mattes err, and a tenth of this rate leads as far as the paper's (docs/results.md). A
+    intent: the farther, the less mattes err; a twentieth of this rate leads as far as the paper's (docs/results.md). A
     cosine towards 0 takes the place of small steps at the end.
 
     Raises:
@@ -59,7 +59,7 @@ class Optimisation:
     variables: str = "both"
     paste: str = "residual"
     steps: int = 30
-    rate: float = 5e-2  # of the noise maps, before the cosine; W+ takes a fifth of it
+    rate: float = 0.1  # of the noise maps, before the cosine; W+ takes a fifth of it
 
     def __post_init__(self) -> None:
         if self.variables not in VARIABLES:

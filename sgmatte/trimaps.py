@@ -47,6 +47,7 @@ class Look:
 
     trimap: Tensor  # (N, 1, H, W) int64 classes
     person: Tensor  # (N, 1, H, W) in [0, 1]: how likely each pixel is the person's rather than the background's
+    certain: Tensor  # (N, 1, H, W) in [0, 1]: how likely it is either, and not unknown
     confidence: Confidence
 
 
@@ -114,7 +115,10 @@ class TrimapNetwork(nn.Module):
         trimap = logits.argmax(1, keepdim=True)
         doubt = sum(float(entropy(rows)) * rows.numel() for rows in logits.split(ROWS, 2)) / logits.numel()
         person = (logits[:, FOREGROUND:] - logits[:, :UNKNOWN]).sigmoid()
-        return Look(trimap, person, confidence(trimap, doubt))
+        certain = (
+            torch.logaddexp(logits[:, :UNKNOWN], logits[:, FOREGROUND:]) - logits[:, UNKNOWN:FOREGROUND]
+        ).sigmoid()
+        return Look(trimap, person, certain, confidence(trimap, doubt))
 
     def _biased(self, small: Tensor) -> Tensor:
         """Logits at a quarter of the size of an image at a working size."""

@@ -32,7 +32,7 @@ from sgmatte.pictures import cutout_of, photo_of, trimap_of
 
 SIZE = H, W = 150, 160
 GENERATOR = ("--generator", "stylegan2-portrait-256")
-QUICK = partial(inversion.Schedule, w_plus=Stage(2, 0.3), noise=Stage(2, 0.1, 0.06))
+QUICK = partial(inversion.Schedule, w_plus=Stage(2, 0.3), noise=Stage(2, 0.1, 0.06), enough=0)
 # Options that say where results go, in what form, and what is shown meanwhile: results have `save`, callers `observe`.
 OF_FILES_AND_SCREENS = {"out", "out_dir", "cutout", "picture", "quiet", "json"} | {
     *("format", "bits", "keep_metadata"),

@@ -40,7 +40,8 @@ class Brightness:
     def look(self, image: Tensor) -> Look:
         logits = self.logits(image)
         trimap = logits.argmax(dim=1, keepdim=True)
-        return Look(trimap, (logits[:, 2:] - logits[:, :1]).sigmoid(), confidence(trimap))
+        certain = 1 - logits.softmax(1)[:, 1:2]
+        return Look(trimap, (logits[:, 2:] - logits[:, :1]).sigmoid(), certain, confidence(trimap))
 
 
 class Threshold:

@@ -207,7 +207,7 @@ def test_only_models_that_ask_are_told_who_is_likely_there(posed):
 
 def unknown(image):
     trimap = torch.ones_like(image[:, :1]).long()
-    return Look(trimap, image[:, :1], confidence(trimap))
+    return Look(trimap, image[:, :1], image[:, :1], confidence(trimap))
 
 
 def test_mean_scores_of_known_errors(posed, data):

@@ -67,7 +67,7 @@ class Bounded:
 
     def look(self, image: Tensor) -> Look:
         trimap = (self(image, torch.ones_like(image[:, :1]).long()) * 2.99).long()
-        return Look(trimap, image[:, :1], confidence(trimap, 0.5))
+        return Look(trimap, image[:, :1], image[:, :1], confidence(trimap, 0.5))
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def loaded():
 
 @pytest.fixture
 def networks(loaded, monkeypatch):
-    quick = partial(inversion.Schedule, w_plus=Stage(3, 0.3), noise=Stage(2, 0.1, 0.06))
+    quick = partial(inversion.Schedule, w_plus=Stage(3, 0.3), noise=Stage(2, 0.1, 0.06), enough=0)
     monkeypatch.setattr(inversion, "Schedule", quick)
     monkeypatch.setattr(zoo, "_used", {"gca.portrait"})  # other tests open weights of manifests of their own
     monkeypatch.setattr(pipeline, "weight_hashes", lambda name, size: {"small": f"{name} {size}"})

@@ -18,7 +18,7 @@ from sgmatte import inversion, pipeline, zoo
 from sgmatte.cli import study as cli_study
 from sgmatte.cli.app import app
 from sgmatte.device import chosen_device
-from sgmatte.enhancement.choice import is_surer, kept_matte
+from sgmatte.enhancement.choice import is_surer, joint_look, kept_matte
 from sgmatte.enhancement.losses import boundary_entropy, consensus, doubt, inconsistency
 from sgmatte.errors import DataError, UsageError, WeightError
 from sgmatte.face import Quad, crop_of, detected_faces, ffhq_quad
@@ -33,16 +33,16 @@ from sgmatte.study.pictures import extremes, write_plot, write_sheet
 from sgmatte.study.summary import changes, fidelities, write_summary
 from sgmatte.study.variants import VARIANTS, chosen_variants
 from sgmatte.train.data import PortraitFolder
-from sgmatte.trimaps import Confidence
+from sgmatte.trimaps import Confidence, Look
 
 
 @pytest.fixture
 def networks(monkeypatch):
-    quick = partial(inversion.Schedule, w_plus=Stage(2, 0.3), noise=Stage(2, 0.1, 0.06))
+    quick = partial(inversion.Schedule, w_plus=Stage(2, 0.3), noise=Stage(2, 0.1, 0.06), enough=0)
     monkeypatch.setattr(inversion, "Schedule", quick)
     monkeypatch.setattr(zoo, "_used", set())  # other tests open weights of manifests of their own
     monkeypatch.setattr(pipeline, "weight_hashes", lambda name, size: {"small": f"{name} {size}"})
-    settings = Settings(generator="mobilestylegan", whole=True, optimisation=Optimisation(steps=2))
+    settings = Settings(generator="mobilestylegan", whole=True, optimisation=Optimisation(steps=2, rate=0.05))
     return Small(settings, chosen_device("cpu"))
 
 
@@ -61,9 +61,7 @@ def test_a_study_goes_on_where_it_was(networks, data, tmp_path, monkeypatch):
     assert rows[0].kept == "enhanced"
     assert rows[0].sad_before > 0
     worked = []
-    monkeypatch.setattr(
-        "sgmatte.study.enhancing.enhance_photo", lambda *a: worked.append(a) or pipeline.enhance_photo(*a)
-    )
+    monkeypatch.setattr("sgmatte.study.enhancing.moved_photo", lambda *a: worked.append(a) or pipeline.moved_photo(*a))
     again, _ = found(networks, data, folder, ["always", "surer"])
     assert len(worked) == 2  # once for each photo: whose matte is kept needs no other enhancement
     kept = read_rows(folder / "rows.csv")[:2]  # whose NaNs would not be equal
@@ -167,12 +165,39 @@ def test_the_surer_matte_is_kept():
     assert not is_surer(soft, firm)
     assert not is_surer(firm, firm)
     assert not is_surer(matte([0, 0.1, 0.5, 1], 0.3), soft)  # alpha surer, trimap less so
-    assert kept_matte(soft, firm, "better") == (firm, "enhanced")
-    assert kept_matte(firm, soft, "better") == (firm, "photo")
+    assert kept_matte(soft, firm, "better") == (firm, "both")
+    assert kept_matte(soft, firm, "moved") == (firm, "enhanced")
+    assert kept_matte(firm, soft, "better") == kept_matte(firm, soft, "moved") == (firm, "photo")
     assert kept_matte(firm, soft, "enhanced") == (soft, "enhanced")
     both, whose = kept_matte(soft, firm, "surer")
     torch.testing.assert_close(both.alpha.flatten(), torch.tensor([0, 0.1, 0.6, 1]))
     assert whose == "both"
+
+
+def look(trimap, person, certain, entropy):
+    person, certain = (torch.full(trimap.shape, x) if isinstance(x, float) else x for x in (person, certain))
+    return Look(trimap, person, certain, Confidence(0, 1, 0, entropy))
+
+
+def test_both_versions_say_what_is_whose_the_surer_one_louder():
+    trimap = torch.ones(1, 1, 20, 300).long()
+    trimap[..., 295:] = 0  # what the photo's own is certain of
+    sides = (torch.arange(300) >= 150).float().expand(1, 1, 20, 300)
+    own, moved = look(trimap, 0.4, 0.1, 0.2), look(2 * sides.long(), sides, 1.0, 0.1)
+    joint = joint_look(own, moved)
+    assert joint.person[0, 0, 0, 0].item() == pytest.approx(0.1 * 0.4 / 1.1)
+    assert joint.person[0, 0, 0, 200].item() == pytest.approx((0.1 * 0.4 + 1) / 1.1)
+    assert joint.certain[0, 0, 0, 0].item() == pytest.approx(0.55)
+    assert joint.confidence == moved.confidence
+    row = joint.trimap[0, 0, 0]  # settled where 3 pixels around are
+    assert row.tolist() == [0] * 147 + [1] * 6 + [2] * 142 + [0] * 5
+
+
+def test_nobody_learns_from_a_version_that_knows_nothing():
+    trimap = torch.ones(1, 1, 4, 4).long()
+    joint = joint_look(look(trimap, 0.7, 0.2, 0.2), look(trimap, 0.1, 0.0, 0.1))
+    torch.testing.assert_close(joint.person, torch.full_like(joint.person, 0.7))
+    assert torch.equal(joint.trimap, trimap)
 
 
 def test_losses_that_might_help():

@@ -42,7 +42,7 @@ def enhance(
         Literal["latent", "noise", "both"], typer.Option(help="What moves: W+, the noise maps or both.")
     ] = "both",
     steps: Annotated[int, typer.Option(help="Steps of the enhancement.", min=0)] = 30,
-    rate: Annotated[float, typer.Option(help="Learning rate of the noise maps; W+ takes a fifth of it.")] = 5e-2,
+    rate: Annotated[float, typer.Option(help="Learning rate of the noise maps; W+ takes a fifth of it.")] = 0.1,
     paste: Annotated[
         Literal["residual", "full"],
         typer.Option(help="Add the change to the photo, or paste the generator's own picture."),

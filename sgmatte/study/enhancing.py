@@ -26,14 +26,14 @@ from sgmatte.face import crop_of
 from sgmatte.files import write_json, write_text
 from sgmatte.latents import SUFFIX, write_latents
 from sgmatte.photo import Photo
-from sgmatte.pipeline import Networks, enhance_photo, face_quad, invert_photo, matte_photo
+from sgmatte.pipeline import Networks, enhanced_matte, face_quad, invert_photo, look_at, matte_of, moved_photo
 from sgmatte.results import Matte
 from sgmatte.settings import Settings
 from sgmatte.study.identity import SIDE, FaceEmbedding, face_embedding
 from sgmatte.study.pictures import strip_file, write_strip
 from sgmatte.study.variants import Variant
 from sgmatte.train.data import PortraitFolder
-from sgmatte.trimaps import UNKNOWN
+from sgmatte.trimaps import UNKNOWN, Look
 
 ROWS = "rows.csv"
 ASKED = "study.json"
@@ -125,7 +125,7 @@ def numbered_problems(
 
 class _Subject:
     """One photo: its own mattes are made once, its latents once for each generator, and its enhancement once for
-    variants that differ in nothing but whose matte they keep.
+    variants that differ in nothing but the matte that comes of it.
     """
 
     def __init__(
@@ -140,33 +140,47 @@ class _Subject:
         self.name, self.problem, self.models, self.networks, self.folder = name, problem, models, networks, folder
         self.embedding = embedding
         self.photo = Photo(Path(name), problem.image)
-        self.own = self._mattes(self.photo)
-        self.enhanced: dict[Settings, tuple[dict[str, Matte], dict[str, Any]]] = {}
+        self.look = self._look(problem.image)
+        self.own = {
+            model: matte_of(self.photo, problem.image, self.look, self._under(networks.settings, model))
+            for model in models
+        }
+        self.moved: dict[Settings, tuple[Tensor, Look, dict[str, Any]]] = {}
 
     def rows(self, variant: Variant) -> list[Row]:
         settings = variant.settings(self.networks.settings)
-        alike = replace(settings, keep="enhanced")
-        if alike not in self.enhanced:
-            self.enhanced[alike] = self._enhanced(alike)
-        mattes, about = self.enhanced[alike]
-        return [self._row(variant, model, mattes[model], about) for model in self.models]
+        alike = replace(settings, keep="better")
+        if alike not in self.moved:
+            self.moved[alike] = self._moved(alike)
+        image, look, about = self.moved[alike]
+        mattes = {
+            model: enhanced_matte(self.photo, image, self.look, look, self._under(settings, model))
+            for model in self.models
+        }
+        return [self._row(variant, model, matte, about) for model, matte in mattes.items()]
 
-    def _enhanced(self, settings: Settings) -> tuple[dict[str, Matte], dict[str, Any]]:
-        """The enhanced photo's mattes, and what rows say of it."""
+    def _under(self, settings: Settings, model: str) -> Networks:
+        return self.networks.under(replace(settings, model=model))
+
+    def _look(self, image: Tensor) -> Look:
+        return look_at(self.photo, image, self.networks)[1]
+
+    def _moved(self, settings: Settings) -> tuple[Tensor, Look, dict[str, Any]]:
+        """The enhanced photo, what is seen in it, and what rows say of it."""
         networks = self.networks.under(replace(settings, latents=self._latents(self.networks.under(settings))))
         started = time.monotonic()
-        enhanced = enhance_photo(self.photo, networks)
+        moved = moved_photo(self.photo, networks)
         seconds = time.monotonic() - started
-        mattes = self._mattes(replace(self.photo, image=enhanced.image))
         with torch.no_grad():
-            distance = float(networks.perceptual.against(self.photo.image)(enhanced.image).mean())
+            distance = float(networks.perceptual.against(self.photo.image)(moved.image).mean())
         about: dict[str, Any] = {
-            "psnr": metrics.psnr(enhanced.image, self.photo.image),
+            "psnr": metrics.psnr(moved.image, self.photo.image),
             "perceptual": distance,
-            "psnr_inversion": enhanced.report["psnr"]["inversion"],
+            "psnr_inversion": moved.inversion.psnr,
             "seconds": seconds,
+            "identity": self._distance(moved.image, settings),
         }
-        return mattes, about | {"identity": self._distance(enhanced.image, settings)}
+        return moved.image, self._look(moved.image), about
 
     def _distance(self, enhanced: Tensor, settings: Settings) -> float:
         """Of the face in the enhanced photo to that in the photo."""
@@ -201,16 +215,6 @@ class _Subject:
             kept=whose,
             **about,
         )
-
-    def _mattes(self, photo: Photo) -> dict[str, Matte]:
-        """By every model, with one trimap."""
-        found: dict[str, Matte] = {}
-        for model in self.models:
-            networks = self.networks.under(replace(self.networks.settings, model=model))
-            first = next(iter(found.values()), None)
-            matte = matte_photo(photo, networks, first.trimap if first else None)
-            found[model] = replace(matte, confidence=first.confidence) if first else matte
-        return found
 
     def _errors(self, alpha: Tensor) -> dict[str, float]:
         truth, unknown = self.problem.alpha, self.problem.trimap == UNKNOWN

@@ -44,6 +44,10 @@ def _always(settings: Settings) -> Settings:
     return replace(settings, keep="enhanced")
 
 
+def _moved(settings: Settings) -> Settings:
+    return replace(settings, keep="moved")
+
+
 def _surer(settings: Settings) -> Settings:
     return replace(settings, keep="surer")
 
@@ -52,7 +56,8 @@ VARIANTS = {
     variant.name: variant
     for variant in (
         Variant("default", "as `sgmatte enhance` does it", _all()),
-        Variant("always", "the enhanced photo's matte in any case", _always),
+        Variant("moved", "the matte of the enhanced photo alone, where it is surer", _moved),
+        Variant("always", "the same in any case", _always),
         Variant("surer", "of both mattes, at each pixel the one farther from 0.5", _surer),
         Variant("no-entropy", "without the trimap's entropy", _losses(entropy=0)),
         Variant("no-pixels", "without the pixels' distance to the photo", _losses(pixels=0)),
@@ -62,14 +67,9 @@ VARIANTS = {
         Variant("noise", "the noise maps alone move", _moves(variables="noise")),
         Variant("steps-10", "10 steps", _moves(steps=10)),
         Variant("steps-100", "100 steps", _moves(steps=100)),
-        Variant("rate-low", "a tenth of the rate", _moves(rate=5e-3)),
-        Variant("rate-middle", "two fifths of the rate", _moves(rate=2e-2)),
-        Variant("rate-high", "twice the rate", _moves(rate=0.1)),
-        Variant(
-            "rate-low-adversarial",
-            "a tenth of the rate, and the critic of composites",
-            _all(_moves(rate=5e-3), _losses(adversarial=1)),
-        ),
+        Variant("rate-low", "a twentieth of the rate", _moves(rate=5e-3)),
+        Variant("rate-half", "half the rate", _moves(rate=5e-2)),
+        Variant("rate-high", "twice the rate", _moves(rate=0.2)),
         Variant("whole", "the whole photo moves, not the face's crop", _all(_whole, _always)),
         Variant("size-512", "the generator draws 512 px", lambda settings: replace(settings, size=512)),
         Variant(
