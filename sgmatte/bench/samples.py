@@ -118,13 +118,14 @@ class Features:
 
 
 @torch.no_grad()
-def portraits(generator: Generator, count: int, seed: int, observe: Observe | None = None) -> Iterator[Tensor]:
-    """`count` portraits of random z, in batches (N, 3, S, S) in [0, 1]."""
-    random = torch.Generator().manual_seed(seed)
-    device = generator.mean_w(1).device
+def portraits(
+    generator: Generator, count: int, seed: int, observe: Observe | None = None, truncation: float = 1.0
+) -> Iterator[Tensor]:
+    """`count` portraits of random z, `truncation` of the way from the mean w, in batches (N, 3, S, S) in [0, 1]."""
+    random, mean = torch.Generator().manual_seed(seed), generator.mean_w()
     for first in range(0, count, BATCH):
-        w = generator.mapping(torch.randn(min(BATCH, count - first), 512, generator=random).to(device))
-        w_plus = w[:, None].expand(-1, generator.layers, -1)
+        w = generator.mapping(torch.randn(min(BATCH, count - first), 512, generator=random).to(mean))
+        w_plus = torch.lerp(mean, w, truncation)[:, None].expand(-1, generator.layers, -1)
         yield generator.synthesis(w_plus, generator.default_noise()).clamp(0, 1)
         if observe:
             observe(min(first + BATCH, count), count)

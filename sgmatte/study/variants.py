@@ -70,7 +70,7 @@ VARIANTS = {
         Variant("rate-low", "a twentieth of the rate", _moves(rate=5e-3)),
         Variant("rate-half", "half the rate", _moves(rate=5e-2)),
         Variant("rate-high", "twice the rate", _moves(rate=0.2)),
-        Variant("whole", "the whole photo moves, not the face's crop", _all(_whole, _always)),
+        Variant("whole", "the whole photo moves, not the face's crop", _whole),
         Variant("size-512", "the generator draws 512 px", lambda settings: replace(settings, size=512)),
         Variant(
             "bundled",

@@ -58,7 +58,7 @@ def samples(
     latents: Annotated[int, typer.Option(help="Latents whose pictures are compared with the teacher's.", min=1)] = 500,
     truncation: Annotated[
         float,
-        typer.Option(help="How far from the mean w those are: 1 as drawn, 0.7 as `generate` draws.", min=0, max=1),
+        typer.Option(help="How far from the mean w all are: 1 as they fall, 0.7 as `generate` draws.", min=0, max=1),
     ] = 1.0,
     seed: options.Seed = 1000,
     sheet: Annotated[
@@ -90,7 +90,9 @@ def samples(
         )
         real = features.statistics(pictures(faces))
         drawn = {
-            who.name: features.statistics(portraits(who, count, seed, lambda *at: observe("portraits", *at)))
+            who.name: features.statistics(
+                portraits(who, count, seed, lambda *at: observe("portraits", *at), truncation)
+            )
             for who in (student, teacher)
         }
     distances = {
