@@ -142,7 +142,8 @@ class Session:
             landmarks: what places eyes and mouth; fan only where its weights are present.
             entropy_weight, pixel_weight, perceptual_weight, adversarial_weight: of the four losses.
             boundary_weight, confidence_weight, consistency_weight, consensus_weight: of others that might help.
-            if_better: where the enhanced photo's matte is no surer, give the photo's own.
+            if_better: a matte that hears photo and enhanced photo, or where that is no surer, the photo's own; without
+                it that of the enhanced photo alone, as in the paper.
             critic: what judges composites: composite, or a discriminator's file from `sgmatte train alphagan`.
             backgrounds: folder of photos for the critic's composites; made up without it.
             perceptual: features of the perceptual loss; lpips only where its weights are present.

@@ -86,8 +86,8 @@ def trimap_photo(
     given: Path | Photo, networks: Networks, observe: Observe = silent
 ) -> tuple[Photo, Tensor, Confidence]:
     """Photo or its file -> the photo, its trimap's classes (1, 1, H, W), and how sure they are."""
-    photo = _photo(given, networks)
-    photo, look = look_at(photo, photo.image, networks, observe)
+    given = _photo(given, networks)
+    photo, look = look_at(given, given.image, networks, observe)
     return photo, look.trimap.cpu(), look.confidence
 
 
@@ -236,7 +236,7 @@ def _photo(given: Path | Photo, networks: Networks) -> Photo:
 
 def _noted(photo: Photo, *notes: str | None) -> Photo:
     """The photo, with what the user should know of how its results came about."""
-    return replace(photo, notes=(*photo.notes, *filter(None, notes)))
+    return replace(photo, notes=tuple(dict.fromkeys((*photo.notes, *filter(None, notes)))))
 
 
 def _found(photo: Photo, image: Tensor, networks: Networks, observe: Observe) -> tuple[Quad, Inversion]:

@@ -23,7 +23,7 @@ class LossWeights:
     adversarial one, which is 1.
 
     There, both distances start at what the inversion cannot draw. Here only the generator's change enters the photo, so
-    they start at 0, and a weight of 100 holds the photo still. At 1, the distance stays below 0.02. Otherwise
+    they start at 0, and a weight of 100 holds the photo still. At 1, the distance stays below 0.04. Otherwise
     the scales are the paper's: pixels in [-1, 1], and `PerceptualDistance` in the range of LPIPS.
     """
 

@@ -85,7 +85,11 @@ def enhance(
     ] = "auto",
     if_better: Annotated[
         bool,
-        typer.Option("--if-better/--always", help="Give the photo's own matte where the enhanced one is no surer."),
+        typer.Option(
+            "--if-better/--always",
+            help="A matte that hears photo and enhanced photo, or where that is no surer, the photo's own; "
+            "or always that of the enhanced photo alone, as in the paper.",
+        ),
     ] = True,
     format: options.Format = None,
     bits: options.Bits = "8",
