@@ -57,13 +57,9 @@ def likeness(
     values, wanted, drawn = [], [], []
     for number in range(count):
         sample = {key: value[None] for key, value in latents(np.random.default_rng((seed, number))).items()}
-        w, maps = (
-            torch.lerp(mean, source.w(sample["z"][:, 0].to(mean)), truncation),
-            latents.maps(sample["noise"].to(mean)),
-        )
-        target = (source.drawn_at(w[:, None].expand(-1, 2, -1), sample["change"].to(mean.device), maps) + 1).clamp(
-            0, 2
-        ) / 2
+        w = torch.lerp(mean, source.w(sample["z"][:, 0].to(mean)), truncation)
+        change, maps = sample["change"].to(mean.device), latents.maps(sample["noise"].to(mean))
+        target = ((source.drawn_at(w[:, None].expand(-1, 2, -1), change, maps) + 1) / 2).clamp(0, 1)
         picture = student.synthesis(w[:, None].expand(-1, student.layers, -1), maps).clamp(0, 1)
         values.append(psnr(picture, target))
         if number < shown:
