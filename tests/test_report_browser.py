@@ -178,7 +178,7 @@ def test_one_photo_large_and_its_neighbours(opened: Open) -> None:
     expect(page.locator("#viewer-stage")).to_have_class("stage zoomed")
     page.keyboard.press("Escape")
     expect(viewer).to_be_hidden()
-    assert page.locator(":focus").text_content() == "0005_photo.jpg"  # where its reader has got to
+    expect(page.locator(":focus")).to_have_text("0005_photo.jpg")  # where its reader has got to, once `close` is told
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     expect(page.locator("#viewer-name")).to_have_text("0006_photo.jpg")
