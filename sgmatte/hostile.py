@@ -2,7 +2,7 @@
 
 Every reader of sgmatte begins here. What a file then claims about itself is checked by the reader of its kind:
 photo.py with containers.py, archive.py (zip), checkpoint.py (torch), tensorfile.py (safetensors), nn/openvino_ir.py,
-nn/onnx_tensors.py, manifest.py.
+manifest.py.
 """
 
 from __future__ import annotations

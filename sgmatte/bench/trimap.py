@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sgmatte.train.data import PortraitFolder, read_grey, read_rgb
-from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN, TrimapNetwork
+from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN, TrimapNetwork, likeliest
 
 Observe = Callable[[int, int], None]
 SOFT = (0.05, 0.95)  # alpha between these is soft and has to be unknown
@@ -40,7 +40,7 @@ def trimap_scores(logits: Tensor, alpha: Tensor, mask: Tensor) -> TrimapScores:
     Returns:
         The scores; `covered` is nan where no pixel is soft.
     """
-    trimap = logits.argmax(1, keepdim=True)
+    trimap = likeliest(logits)
     person = logits[:, FOREGROUND:] > logits[:, BACKGROUND:UNKNOWN]
     soft = (alpha > SOFT[0]) & (alpha < SOFT[1])
     unknown, level = trimap == UNKNOWN, trimap / 2

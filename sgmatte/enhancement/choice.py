@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
-from scipy.ndimage import minimum_filter
 from torch import Tensor
 
 from sgmatte.results import Matte
 from sgmatte.settings import Keep
-from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN, Look
+from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN, Look, everywhere, likeliest
 
 REACH = 0.01  # of the longest side: how far around a pixel all must be settled for it to be
 
@@ -29,12 +27,11 @@ def joint_look(own: Look, moved: Look) -> Look:
     """
     certain = (own.certain + moved.certain) / 2
     foreground = (own.certain * own.person + moved.certain * moved.person) / 2
-    classes = torch.cat([certain - foreground, 1 - certain, foreground], 1).argmax(1, keepdim=True)
-    size = 2 * round(REACH * max(classes.shape[2:])) + 1
+    classes = likeliest(torch.cat([certain - foreground, 1 - certain, foreground], 1))
+    reach = round(REACH * max(classes.shape[2:]))
     trimap = own.trimap.clone()
     for side in (BACKGROUND, FOREGROUND):
-        inside = minimum_filter((classes[0, 0] == side).cpu().numpy().astype(np.uint8), size, mode="nearest")
-        trimap[0, 0][(trimap[0, 0] == UNKNOWN) & torch.from_numpy(inside).bool().to(trimap.device)] = side
+        trimap[(trimap == UNKNOWN) & everywhere(classes == side, reach)] = side
     return Look(trimap, foreground / certain.clamp_min(1e-9), certain, moved.confidence)
 
 

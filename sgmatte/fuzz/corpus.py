@@ -196,29 +196,6 @@ def graphs() -> list[Files]:
     return [{"graph.xml": xml.encode(), "graph.bin": data}]
 
 
-def onnx_graphs() -> list[Files]:
-    """A small ONNX network, its constants in each of the layouts that the format has for them."""
-    kept = _field(1, 1) + _field(1, 2) + _field(2, 1) + _field(8, b"w") + _field(9, np.ones(2, "<f4").tobytes())
-    listed = _field(1, b"\2") + _field(2, 1) + _field(8, b"b") + _field(4, np.ones(2, "<f4").tobytes())
-    scalar = _field(2, 1) + _field(8, b"s") + b"\x25" + np.ones(1, "<f4").tobytes()
-    other = _field(1, 1) + _field(2, 7) + _field(8, b"n") + _field(9, bytes(8))
-    conv = b"".join(_field(1, name) for name in (b"x", b"w", b"b")) + _field(2, b"y") + _field(4, b"Conv")
-    nodes = _field(1, conv + _field(5, _field(1, b"group") + _field(3, 1))) + _field(
-        1, _field(1, b"y") + _field(4, b"Relu")
-    )
-    constants = b"".join(_field(5, each) for each in (kept, listed, scalar, other))
-    graph = nodes + _field(2, b"a graph") + constants + _field(11, _field(1, b"x"))
-    return [{"graph.onnx": _field(1, 7) + _field(2, b"by hand") + _field(7, graph) + _field(8, _field(2, 12))}]
-
-
-def _field(number: int, value: int | bytes) -> bytes:
-    """A field of a protocol buffer; of one byte each, as far as they are numbers below 128."""
-    if isinstance(value, int):
-        return bytes((number << 3, value))
-    length = bytes((len(value),)) if len(value) < 128 else bytes((len(value) & 127 | 128, len(value) >> 7))
-    return bytes((number << 3 | 2,)) + length + value
-
-
 def manifests() -> list[Files]:
     """Tables of weights/manifest.toml of each source."""
     files = f'files = [{{ name = "a.safetensors", bytes = 3, sha256 = "{"0" * 64}" }}]\n'
@@ -295,7 +272,6 @@ CORPUS: Mapping[str, Callable[[], list[Files]]] = {
     "weights": weights,
     "latents": latents,
     "ir": graphs,
-    "onnx": onnx_graphs,
     "manifest": manifests,
     "wheel": wheels,
     "config": configs,

@@ -21,7 +21,6 @@ from sgmatte.importers import imported
 from sgmatte.latents import Origin, checked_latents, read_latents
 from sgmatte.masks import read_alpha, read_cutout, read_trimap
 from sgmatte.metadata import carried_metadata
-from sgmatte.nn import onnx_tensors
 from sgmatte.nn.openvino_ir import read_graph
 from sgmatte.photo import read_photo
 from sgmatte.train.data import read_grey, read_rgb
@@ -86,10 +85,6 @@ def ir(folder: Path) -> None:
     read_graph(folder / "graph.xml", folder / "graph.bin")
 
 
-def onnx(folder: Path) -> None:
-    onnx_tensors.read_graph(folder / "graph.onnx")
-
-
 def weight_manifest(folder: Path) -> None:
     records = manifest.parsed((folder / "manifest.toml").read_bytes())
     for record in records.values():
@@ -145,7 +140,6 @@ TARGETS: dict[str, Reader] = {
     "weights": weights,
     "latents": latents,
     "ir": ir,
-    "onnx": onnx,
     "manifest": weight_manifest,
     "wheel": wheel,
     "config": config,

@@ -24,7 +24,7 @@ from sgmatte.generation.settings import Drawing, Limits
 from sgmatte.inversion import inversion_at
 from sgmatte.metrics import psnr
 from sgmatte.pipeline import Networks
-from sgmatte.trimaps import BACKGROUND, FOREGROUND, confidence, entropy
+from sgmatte.trimaps import BACKGROUND, FOREGROUND, confidence, entropy, likeliest
 
 DIGITS = 5  # of scores
 
@@ -122,7 +122,7 @@ class Portraits:
         At the look, the likelier side stands for the alpha where the trimap is unknown.
         """
         logits = self.networks.trimap.logits(drawn)
-        trimap = logits.argmax(1, keepdim=True)
+        trimap = likeliest(logits)
         sure = confidence(trimap, float(entropy(logits)))
         scores.add(entropy_drawn=sure.entropy or 0.0, unknown=sure.unknown)
         person = (logits[:, FOREGROUND] > logits[:, BACKGROUND]).float()

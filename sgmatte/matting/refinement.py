@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from sgmatte.device import pymatting
 from sgmatte.matting.models import pasted
-from sgmatte.matting.tiles import boxes
+from sgmatte.matting.tiles import Box, boxes
 from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN
 
 PERSON = 0.003  # what the trimap network's word weighs where it has no doubt who is there
@@ -147,8 +148,8 @@ def _conjugate_gradients(
 
 def _variance(image: np.ndarray) -> np.ndarray:
     """Of the colours around each pixel, summed over channels: (H, W, 3) -> (H, W)."""
-    size = (FLAT_REACH, FLAT_REACH, 1)
-    spread: np.ndarray = (uniform_filter(image**2, size) - uniform_filter(image, size) ** 2).sum(2).clip(0)
+    mean = uniform_filter(image, (FLAT_REACH, FLAT_REACH, 1))
+    spread: np.ndarray = (uniform_filter((image**2).sum(2), FLAT_REACH) - (mean**2).sum(2)).clip(0)
     return spread
 
 
@@ -178,11 +179,12 @@ def _system(
     values = np.empty((count, NEIGHBOURS))
     columns = np.empty((count, NEIGHBOURS), np.int32)
     pull, prior = np.empty(count), np.empty(count)
-    for inner in boxes(height, width, TILE):
+
+    def fill(inner: Box) -> None:
         outer = inner.widened(HALO, height, width)
         here = outer.part(unknown) & outer.mask(inner)
         if not here.any():
-            continue
+            return
         pixels = outer.part(image).astype(np.float64)
         variance = _variance(pixels)
         near = cf_laplacian(_without_blocks(pixels, variance), is_known=~outer.part(unknown))
@@ -196,5 +198,9 @@ def _system(
         columns[number] = np.maximum(others, 0)
         certain = np.where(others < 0, weights, 0)
         pull[number] = -(certain * outer.part(word).ravel()[neighbours]).sum(1)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # PyMatting and SciPy let go of the interpreter
+        for _ in pool.map(fill, boxes(height, width, TILE)):
+            pass
     ends = np.arange(count + 1, dtype=np.int64) * NEIGHBOURS
     return csr_matrix((values.ravel(), columns.ravel(), ends), (count, count)), pull, prior

@@ -9,6 +9,7 @@ made for films, it is shown a still picture several times, as if nothing moved.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,14 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgmatte import zoo
-from sgmatte.errors import WeightError
-from sgmatte.nn.onnx_tensors import Graph, read_graph
+from sgmatte.device import fast_in_bf16
 
 WEIGHT = "rvm.mobilenetv3"
 SIDE = 384  # longest side that the network sees
 LOOKS = 4
-SIDES = (384, 448)  # the two that it is asked at who is there
-LARGEST = 672  # pixels a side of what it is asked about
+PERSON_SIDE, PERSON_LOOKS = 448, 2  # where it is asked who is there, and no more: twice is nearly as good as four times
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
@@ -245,13 +244,13 @@ class RVM(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) in [0, 1], float32."""
-        return self.seen(image, self.side)
+        return self.seen(image, self.side, self.looks)
 
-    def seen(self, image: Tensor, side: int) -> Tensor:
-        """The same, with `side` as the longest side of what the network sees."""
+    def seen(self, image: Tensor, side: int, looks: int) -> Tensor:
+        """The same, with `side` as the longest side of what the network sees, after `looks` looks."""
         image = image.float()
         small = shrunk(image, side)
-        hidden = self.decoder(small, self.encoder(small), self.looks)
+        hidden = self.decoder(small, self.encoder(small), looks)
         # The published graph filters a picture that was not shrunk too, where its authors' code leaves that out.
         # Variances are small differences of large numbers, which bfloat16 does not have.
         with torch.autocast(image.device.type, enabled=False):
@@ -259,16 +258,18 @@ class RVM(nn.Module):
             alpha: Tensor = self.refine(image, small, found, hidden.float())[:, 3:].clamp(0, 1)
         return alpha
 
+    @torch.no_grad()
     def person(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB in [0, 1] -> the probability of a person (N, 1, h, w), the mean over two sizes and the
-        mirror image. At most `LARGEST` pixels a side, so that a picture of any size takes the same memory.
+        """(N, 3, H, W) RGB in [0, 1] -> the probability of a person (N, 1, h, w), the longest side at most
+        `PERSON_SIDE`: the mean over picture and mirror image. In bfloat16 where that is fast.
         """
-        scale = LARGEST / max(image.shape[2:])
+        scale = PERSON_SIDE / max(image.shape[2:])
         if scale < 1:
             height, width = (max(1, round(length * scale)) for length in image.shape[2:])
             image = F.interpolate(image, (height, width), mode="bilinear", align_corners=False, antialias=True)
-        both = torch.cat((image, image.flip(3)))
-        plain, mirrored = torch.stack([self.seen(both, side) for side in SIDES]).mean(0).chunk(2)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
+            both = self.seen(torch.cat((image, image.flip(3))), PERSON_SIDE, PERSON_LOOKS)
+        plain, mirrored = both.chunk(2)
         return (plain + mirrored.flip(3)) / 2
 
 
@@ -281,34 +282,22 @@ def shrunk(image: Tensor, side: int) -> Tensor:
     return F.interpolate(image, scale_factor=ratio * (1 + 1e-9), mode="bilinear", align_corners=False)
 
 
-def from_graph(graph: Graph) -> dict[str, Tensor]:
-    """State of `RVM` from the published graph: its convolutions, in the order in which they first run, are those here.
-
-    Raises:
-        WeightError: it has another number of them, or one lacks its numbers.
+def from_graph(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State of `RVM` from the published graph's convolutions, numbered in the order in which they first run: that in
+    which they are declared here.
     """
-    convolutions = dict.fromkeys(node.inputs[1:] for node in graph.nodes if node.kind == "Conv")
     names = [name for name, module in RVM().named_modules() if isinstance(module, nn.Conv2d)]
-    wanted = {name for inputs in convolutions for name in inputs}
-    if len(convolutions) != len(names) or not wanted <= graph.tensors.keys():
-        raise WeightError(
-            f"{graph.path}: has {len(convolutions)} convolutions and {len(graph.tensors)} constants, RVM {len(names)}"
-        )
-    return {
-        f"{name}.{part}": graph.tensors[key]
-        for name, inputs in zip(names, convolutions, strict=True)
-        for part, key in zip(("weight", "bias"), inputs, strict=False)
-    }
+    found = {}
+    for key, value in state.items():
+        number, part = key.split(".")  # part: some of them have no bias
+        found[f"{names[int(number)]}.{part}"] = value
+    return found
 
 
 def rvm_model(device: torch.device) -> RVM:
-    """The network with its authors' weights, which `sgmatte weights fetch rvm.mobilenetv3` brings. They are fixed.
+    """The network with its authors' weights, `rvm.mobilenetv3`, frozen and in eval mode.
 
     Raises:
-        WeightError: they are not there, or not as the manifest says.
+        WeightError: see `zoo.path`.
     """
-    network, file = RVM(), zoo.path(WEIGHT)
-    state = from_graph(read_graph(file))
-    zoo.check_fit(f"{file} does not fit RVM", state, network.state_dict())
-    network.load_state_dict(state)
-    return network.eval().requires_grad_(False).to(device)
+    return zoo.load_into(RVM(), WEIGHT).requires_grad_(False).to(device)
