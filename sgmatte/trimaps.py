@@ -18,11 +18,10 @@ from sgmatte.nn.rvm import rvm_model
 from sgmatte.nn.selfie import SelfieSegmentation
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
-SCALES = (2 / 3, 1, 3 / 2)  # of the working side, at each of which a photo and its mirror image are looked at
 MULTIPLE = 32  # the backbone's total stride
-SELFIE = 0.5  # what the opinion of `selfie.mediapipe` weighs, to 1 for DeepLab's
-RVM = 2.0  # what that of `rvm.mobilenetv3` weighs
-CONFLICT = 2.0  # the smaller, the smaller a conflict that makes a pixel unknown
+SELFIE = 1.0  # what the opinion of `selfie.mediapipe` weighs, to 1 for DeepLab's
+RVM = 3.0  # what that of `rvm.mobilenetv3` weighs
+CONFLICT = 6.0  # the smaller, the smaller a conflict that makes a pixel unknown
 CLEAR = 0.1  # alpha up to which a pixel is clear, and from 1 minus which it is opaque
 AROUND = 0.02  # of the longest side: how far from a boundary a matting network is believed that there is none
 MOST = 2 / 3  # of the votes
@@ -87,20 +86,18 @@ class TrimapNetwork(nn.Module):
 
     @torch.no_grad()
     def mean_logits(self, image: Tensor) -> Tensor:
-        """`logits`, averaged over `SCALES` and mirror images: steadier, for some seven times the work, and in
-        bfloat16 where that is fast. Other networks' opinions count too (`agreed`).
+        """`logits`, the mean over photo and mirror image, in bfloat16 where that is fast. Other opinions count
+        too (`agreed`).
         """
         height, width = image.shape[2:]
-        sizes = [working_size(height, width, self.side * scale) for scale in SCALES]
-        looks = []
-        for size in sizes:
-            small = _scaled(image, size, antialias=True)
-            with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
-                plain, mirrored = self._biased(torch.cat([small, small.flip(3)])).chunk(2)
-            looks.append(_scaled((plain + mirrored.flip(3)) / 2, sizes[-1]))
-        found = torch.stack(looks).mean(0)
+        size = working_size(height, width, self.side)
+        small = _scaled(image, size, antialias=True)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
+            plain, mirrored = self._biased(torch.cat([small, small.flip(3)])).chunk(2)
+        found = (plain + mirrored.flip(3)) / 2
         if self.weights:
-            persons = [_scaled(other.person(image), sizes[-1]) for other in self.others]  # type: ignore[operator]
+            found = _scaled(found, size)
+            persons = [_scaled(other.person(image), size) for other in self.others]  # type: ignore[operator]
             alphas = [p for p, other in zip(persons, self.others, strict=True) if getattr(other, "mattes", False)]
             found = agreed(found, persons, self.weights, alphas)
         return _scaled(found, (height, width))

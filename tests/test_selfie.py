@@ -47,7 +47,7 @@ def logits(background, unknown, foreground):
         (logits(0.0, 8.0, 0.0), 0.99, UNKNOWN),  # the other cannot make the unknown certain
         (logits(0.0, -4.0, 6.0), 0.01, UNKNOWN),  # contradiction
         (logits(6.0, -4.0, 0.0), 0.99, UNKNOWN),
-        (logits(0.0, -4.0, 0.2), 0.01, UNKNOWN),
+        (logits(0.0, -4.0, 0.2), 0.01, BACKGROUND),  # the first hardly knows
     ],
 )
 def test_two_opinions(first, person, expected):
@@ -90,9 +90,9 @@ def test_what_is_behind_the_unknown_stays_to_be_told(side):
     assert told == pytest.approx(1 / (1 + math.exp(-2 * side)), abs=1e-3)
 
 
-def test_the_bundled_trimap_asks_both(portrait):
+def test_the_bundled_trimap_asks_mediapipes_network_too(portrait):
     both = trimap_model()
-    both.others, both.weights = both.others[:1], both.weights[:1]  # without RVM, which a developer may have fetched
+    both.others, both.weights = both.others[:1], both.weights[:1]  # without RVM
     alone = TrimapNetwork(both.network, both.side, both.unknown_bias)
     denying = Denying(), SELFIE
     nobody = TrimapNetwork(both.network, both.side, both.unknown_bias, [denying])

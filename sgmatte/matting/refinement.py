@@ -33,7 +33,7 @@ from sgmatte.matting.models import pasted
 from sgmatte.matting.tiles import Box, boxes
 from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN
 
-PERSON = 0.003  # what the trimap network's word weighs where it has no doubt who is there
+PERSON = 0.0015  # what the trimap network's word weighs where it has no doubt who is there
 CONTRADICTION = 4  # the higher, the less the matting network's word weighs where the trimap network does not share it
 PRIOR = 0.006  # what the network's word weighs where it says 0 or 1; the diagonal of L is about 8
 DOUBT = 0.03  # the share of that where it says 0.5
@@ -47,7 +47,7 @@ COARSER = 4  # how much smaller the photo is that is looked at first
 CERTAIN = 0.99  # share of a coarse pixel that must be certain for all of it to be
 SMALL = 256  # longest side of a photo that is small enough to begin at
 TOLERANCE = 1e-6  # of the length of what is left, in that of the right side, at which they end earlier
-TILE = 512  # pixels a side of what the Laplacian is built of at once: PyMatting takes 400 bytes a pixel
+TILE = 256  # pixels a side of what the Laplacian is built of at once: PyMatting takes 400 bytes a pixel
 REACH = 2  # windows of 3x3 join pixels that are so far apart
 NEIGHBOURS = (2 * REACH + 1) ** 2
 HALO = REACH + max(FLAT_REACH // 2, BLUR_REACH)
