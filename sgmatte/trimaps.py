@@ -19,9 +19,9 @@ from sgmatte.nn.selfie import SelfieSegmentation
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
 MULTIPLE = 32  # the backbone's total stride
-SELFIE = 1.0  # what the opinion of `selfie.mediapipe` weighs, to 1 for DeepLab's
-RVM = 3.0  # what that of `rvm.mobilenetv3` weighs
-CONFLICT = 6.0  # the smaller, the smaller a conflict that makes a pixel unknown
+SELFIE = 0.5  # what the opinion of `selfie.mediapipe` weighs, to 1 for DeepLab's
+RVM = 2.0  # what that of `rvm.mobilenetv3` weighs
+CONFLICT = 2.0  # the smaller, the smaller a conflict that makes a pixel unknown
 CLEAR = 0.1  # alpha up to which a pixel is clear, and from 1 minus which it is opaque
 AROUND = 0.02  # of the longest side: how far from a boundary a matting network is believed that there is none
 MOST = 2 / 3  # of the votes

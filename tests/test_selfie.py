@@ -47,7 +47,7 @@ def logits(background, unknown, foreground):
         (logits(0.0, 8.0, 0.0), 0.99, UNKNOWN),  # the other cannot make the unknown certain
         (logits(0.0, -4.0, 6.0), 0.01, UNKNOWN),  # contradiction
         (logits(6.0, -4.0, 0.0), 0.99, UNKNOWN),
-        (logits(0.0, -4.0, 0.2), 0.01, BACKGROUND),  # the first hardly knows
+        (logits(0.0, -4.0, 0.2), 0.01, UNKNOWN),
     ],
 )
 def test_two_opinions(first, person, expected):
