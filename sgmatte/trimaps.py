@@ -1,4 +1,7 @@
-"""Trimaps: of an image by DeepLab, or from an alpha. Classes are 0 background, 1 unknown, 2 foreground."""
+"""Trimaps: of an image, by DeepLab and those who are heard beside it, or from an alpha.
+
+Classes are 0 background, 1 unknown, 2 foreground.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,13 @@ from torch import Tensor, nn
 from sgmatte import zoo
 from sgmatte.device import fast_in_bf16
 from sgmatte.nn.deeplab import DeepLab
+from sgmatte.nn.referee import Referee
 from sgmatte.nn.rvm import rvm_model
 from sgmatte.nn.selfie import SelfieSegmentation
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
 MULTIPLE = 32  # the backbone's total stride
-SELFIE = 0.5  # what the opinion of `selfie.mediapipe` weighs, to 1 for DeepLab's
+SELFIE = 1.0  # what the opinion of `selfie.mediapipe` weighs, to 1 for DeepLab's
 RVM = 2.0  # what that of `rvm.mobilenetv3` weighs
 CONFLICT = 2.0  # the smaller, the smaller a conflict that makes a pixel unknown
 CLEAR = 0.1  # alpha up to which a pixel is clear, and from 1 minus which it is opaque
@@ -50,6 +54,46 @@ class Look:
     confidence: Confidence
 
 
+@dataclass(frozen=True)
+class Opinions:
+    """What networks say of a picture before a trimap comes of it; H x W is the working size."""
+
+    image: Tensor  # (N, 3, H, W) RGB in [0, 1]: the picture, at that size
+    logits: Tensor  # (N, 3, h, w) of DeepLab, at a quarter of it
+    persons: Tensor  # (N, K, H, W) in [0, 1]: how likely a person is, as each of K others says
+
+
+class Panel(nn.Module):
+    """Networks that know people by other pictures than DeepLab does, and how a trimap comes of what they say.
+
+    One half is a vote, the other what a referee makes of it who has learned whom to believe where: the vote knows less,
+    and nothing by heart.
+
+    Args:
+        others: their `person` gives the probability of one, (N, 1, h, w) at any size, of an image in [0, 1].
+        weights: what the vote of each weighs, to 1 for DeepLab's.
+        referee: image, DeepLab's logits and the others' probabilities -> logits, all of one size (`nn.referee`).
+        unknown_bias: added to the unknown logit in the end; stored with the referee's weights.
+    """
+
+    def __init__(
+        self, others: Sequence[nn.Module], weights: Sequence[float], referee: nn.Module, unknown_bias: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.others, self.weights = nn.ModuleList(others), list(weights)
+        self.referee, self.unknown_bias = referee, unknown_bias
+
+    def settled(self, said: Opinions) -> Tensor:
+        """Logits (N, 3, H, W), at the working size."""
+        logits = _scaled(said.logits, said.image.shape[2:])
+        with _fast(said.image):
+            judged = _folded(self.referee(*map(_mirrored, (said.image, logits, said.persons))))
+        persons = said.persons.split(1, 1)
+        alphas = [p for p, other in zip(persons, self.others, strict=True) if getattr(other, "mattes", False)]
+        both = voted(logits, persons, self.weights, alphas).exp() + judged.softmax(1)
+        return with_bias((both / 2).clamp_min(LEAST).log(), self.unknown_bias)
+
+
 class TrimapNetwork(nn.Module):
     """DeepLab at a fixed working scale, answering at the image's own size.
 
@@ -58,23 +102,14 @@ class TrimapNetwork(nn.Module):
         side: longest side in the network, whatever the image's size.
         unknown_bias: added to the unknown logit, here and nowhere else; above 0 the band widens. Chosen on portraits
             held out of the training set, stored with the weights.
-        others: networks that know people by other pictures, asked for `mean_logits`, and what each opinion weighs;
-            their `person` gives the probability of one, (N, 1, h, w) at any size, of an image in [0, 1].
+        panel: what else is heard for `mean_logits`.
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        side: int = 384,
-        unknown_bias: float = 0.0,
-        others: Sequence[tuple[nn.Module, float]] = (),
+        self, network: nn.Module, side: int = 384, unknown_bias: float = 0.0, panel: Panel | None = None
     ) -> None:
         super().__init__()
-        self.network = network
-        self.side = side
-        self.unknown_bias = unknown_bias
-        self.others = nn.ModuleList(other for other, _ in others)
-        self.weights = [weight for _, weight in others]
+        self.network, self.side, self.unknown_bias, self.panel = network, side, unknown_bias, panel
 
     def logits(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, 3, H, W) logits of bg, unknown, fg, in one look. Differentiable."""
@@ -85,22 +120,27 @@ class TrimapNetwork(nn.Module):
     forward = logits
 
     @torch.no_grad()
+    def opinions(self, image: Tensor) -> Opinions:
+        """Of (N, 3, H, W) RGB in [0, 1]. DeepLab's is the mean over photo and mirror image."""
+        small = self.working(image)
+        with _fast(image):
+            logits = _folded(self._biased(_mirrored(small)))
+        others = self.panel.others if self.panel else ()
+        persons = [_scaled(other.person(image), small.shape[2:]) for other in others]  # type: ignore[operator]
+        return Opinions(small, logits, torch.cat([small[:, :0], *persons], 1))
+
+    def working(self, image: Tensor) -> Tensor:
+        """The image at the size at which networks see it."""
+        return _scaled(image, working_size(image.shape[2], image.shape[3], self.side), antialias=True)
+
+    @torch.no_grad()
+    def settled(self, said: Opinions) -> Tensor:
+        """Logits (N, 3, H, W), at the working size, once all opinions are heard."""
+        return self.panel.settled(said) if self.panel else _scaled(said.logits, said.image.shape[2:])
+
     def mean_logits(self, image: Tensor) -> Tensor:
-        """`logits`, the mean over photo and mirror image, in bfloat16 where that is fast. Other opinions count
-        too (`agreed`).
-        """
-        height, width = image.shape[2:]
-        size = working_size(height, width, self.side)
-        small = _scaled(image, size, antialias=True)
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
-            plain, mirrored = self._biased(torch.cat([small, small.flip(3)])).chunk(2)
-        found = (plain + mirrored.flip(3)) / 2
-        if self.weights:
-            found = _scaled(found, size)
-            persons = [_scaled(other.person(image), size) for other in self.others]  # type: ignore[operator]
-            alphas = [p for p, other in zip(persons, self.others, strict=True) if getattr(other, "mattes", False)]
-            found = agreed(found, persons, self.weights, alphas)
-        return _scaled(found, (height, width))
+        """`logits`, the mean over photo and mirror image, once other opinions are heard."""
+        return _scaled(self.settled(self.opinions(image)), (image.shape[2], image.shape[3]))
 
     def trimap(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) int64 classes, by `mean_logits`."""
@@ -119,12 +159,32 @@ class TrimapNetwork(nn.Module):
 
     def _biased(self, small: Tensor) -> Tensor:
         """Logits at a quarter of the size of an image at a working size."""
-        bias = small.new_tensor([0.0, self.unknown_bias, 0.0]).view(1, 3, 1, 1)
-        return self.network(small).float() + bias
+        return with_bias(self.network(small).float(), self.unknown_bias)
 
 
-def _scaled(x: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
-    return F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=antialias)
+def with_bias(logits: Tensor, bias: float) -> Tensor:
+    """`bias` added to the logits (N, 3, H, W) of the unknown."""
+    return logits + logits.new_tensor([0.0, bias, 0.0]).view(1, 3, 1, 1)
+
+
+def _mirrored(x: Tensor) -> Tensor:
+    """x and its mirror image, (2 N, C, H, W)."""
+    return torch.cat([x, x.flip(3)])
+
+
+def _folded(x: Tensor) -> Tensor:
+    """The mean of what was found in both."""
+    plain, mirrored = x.chunk(2)
+    return (plain + mirrored.flip(3)) / 2
+
+
+def _fast(x: Tensor) -> torch.autocast:
+    """Convolutions in bfloat16 where that is fast."""
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=fast_in_bf16(x.device))
+
+
+def _scaled(x: Tensor, size: Sequence[int], antialias: bool = False) -> Tensor:
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False, antialias=antialias)
 
 
 def working_size(height: int, width: int, side: float) -> tuple[int, int]:
@@ -138,10 +198,8 @@ def whole(length: float) -> int:
     return max(MULTIPLE, round(length / MULTIPLE) * MULTIPLE)
 
 
-def agreed(
-    logits: Tensor, persons: Sequence[Tensor], weights: Sequence[float], alphas: Sequence[Tensor] = ()
-) -> Tensor:
-    """Logits once the probabilities (N, 1, H, W) that other networks give to a person are known, and their weights.
+def voted(logits: Tensor, persons: Sequence[Tensor], weights: Sequence[float], alphas: Sequence[Tensor] = ()) -> Tensor:
+    """Log-probabilities of the classes by the votes of other networks, which give a person probabilities (N, 1, H, W).
 
     Foreground and background share what is not unknown as all networks say on average; where they contradict each
     other, the pixel is unknown: the matting network sees more there than a vote could tell. It is not where one of
@@ -171,17 +229,25 @@ def everywhere(region: Tensor, reach: int) -> Tensor:
 
 
 def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:
-    """The bundled network, `deeplab.portrait`, hearing `selfie.mediapipe` and `rvm.mobilenetv3`; frozen, in eval mode.
+    """The bundled network: `deeplab.portrait`, and `referee.portrait` who hears it, `selfie.mediapipe` and
+    `rvm.mobilenetv3`; frozen, in eval mode.
 
     Raises:
         WeightError: see `zoo.path`.
     """
-    settings = zoo.config("deeplab.portrait")
-    selfie = zoo.load_into(SelfieSegmentation(), "selfie.mediapipe")
-    others = [(selfie, SELFIE), (rvm_model(torch.device("cpu")), RVM)]
-    network = TrimapNetwork(zoo.load_into(DeepLab(), "deeplab.portrait"), **settings, others=others)
+    referee = zoo.load_into(Referee(), "referee.portrait")
+    network = hearing_all(referee, **zoo.config("referee.portrait"))
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
+
+
+def hearing_all(referee: nn.Module, unknown_bias: float = 0.0) -> TrimapNetwork:
+    """The same with another referee, such as one that learns; on the CPU, as loaded."""
+    others = [zoo.load_into(SelfieSegmentation(), "selfie.mediapipe"), rvm_model(torch.device("cpu"))]
+    panel = Panel(others, [SELFIE, RVM], referee, unknown_bias)
+    settings = zoo.config("deeplab.portrait")
+    network = zoo.load_into(DeepLab(), "deeplab.portrait")
+    return TrimapNetwork(network, **settings, panel=panel)
 
 
 def likeliest(logits: Tensor) -> Tensor:

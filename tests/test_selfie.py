@@ -10,7 +10,7 @@ from skimage.data import astronaut
 
 from sgmatte import zoo
 from sgmatte.nn.selfie import SelfieSegmentation, from_graph
-from sgmatte.trimaps import BACKGROUND, FOREGROUND, SELFIE, UNKNOWN, TrimapNetwork, agreed, entropies, trimap_model
+from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN, entropies, voted
 
 GOLDEN = Path(__file__).parent / "golden" / "selfie.npz"
 
@@ -51,56 +51,35 @@ def logits(background, unknown, foreground):
     ],
 )
 def test_two_opinions(first, person, expected):
-    found = agreed(first, [torch.full((1, 1, 1, 1), person)], [SELFIE])
+    found = voted(first, [torch.full((1, 1, 1, 1), person)], [0.5])
     assert int(found.argmax(1)) == expected
     assert float(found.exp().sum()) == pytest.approx(1, abs=1e-4)
     assert torch.isfinite(entropies(found)).all()
 
 
-class Denying(torch.nn.Module):
-    def person(self, image):
-        return torch.zeros_like(image[:, :1])
-
-
 def test_votes_are_weighed():
     divided = logits(0.0, -4.0, 6.0)
     persons = [torch.full((1, 1, 1, 1), value) for value in (0.99, 0.01)]
-    assert int(agreed(divided, persons, [0.5, 0.5]).argmax(1)) == FOREGROUND
-    assert int(agreed(divided, persons, [0.5, 1.5]).argmax(1)) == UNKNOWN
-    assert int(agreed(divided, persons, [0.1, 9.0]).argmax(1)) == BACKGROUND
+    assert int(voted(divided, persons, [0.5, 0.5]).argmax(1)) == FOREGROUND
+    assert int(voted(divided, persons, [0.5, 1.5]).argmax(1)) == UNKNOWN
+    assert int(voted(divided, persons, [0.1, 9.0]).argmax(1)) == BACKGROUND
 
 
 def test_where_an_alpha_has_no_boundary_there_is_none():
     wide = logits(0.0, 6.0, 3.0).expand(1, 3, 100, 100)  # all unknown, rather the person's
     alpha = (torch.arange(100) < 50).float().expand(1, 1, 100, 100)
-    found = agreed(wide, [alpha], [1.5], [alpha]).argmax(1)[0, 50]
+    found = voted(wide, [alpha], [1.5], [alpha]).argmax(1)[0, 50]
     assert (found[:48] == FOREGROUND).all()
     assert (found[48:52] == UNKNOWN).all()
     assert (found[52:] == UNKNOWN).all()  # votes are divided there: the one says background, the other a person
-    assert (agreed(wide, [alpha], [9.0], [alpha]).argmax(1)[0, 50, 52:] == BACKGROUND).all()
-    assert (agreed(wide, [alpha], [1.5]).argmax(1) == UNKNOWN).all()
+    assert (voted(wide, [alpha], [9.0], [alpha]).argmax(1)[0, 50, 52:] == BACKGROUND).all()
+    assert (voted(wide, [alpha], [1.5]).argmax(1) == UNKNOWN).all()
 
 
 @pytest.mark.parametrize("side", [-1.0, 1.0])
 def test_what_is_behind_the_unknown_stays_to_be_told(side):
     """However sure a network is that a pixel is unknown, which side it would be on is not lost."""
-    found = agreed(logits(-side, 40.0, side), [], [])
+    found = voted(logits(-side, 40.0, side), [], [])
     assert int(found.argmax(1)) == UNKNOWN
     told = float((found[:, FOREGROUND] - found[:, BACKGROUND]).sigmoid())
     assert told == pytest.approx(1 / (1 + math.exp(-2 * side)), abs=1e-3)
-
-
-def test_the_bundled_trimap_asks_mediapipes_network_too(portrait):
-    both = trimap_model()
-    both.others, both.weights = both.others[:1], both.weights[:1]  # without RVM
-    alone = TrimapNetwork(both.network, both.side, both.unknown_bias)
-    denying = Denying(), SELFIE
-    nobody = TrimapNetwork(both.network, both.side, both.unknown_bias, [denying])
-    with torch.inference_mode():
-        found, first, denied = (network.mean_logits(portrait).argmax(1) for network in (both, alone, nobody))
-        person = both.others[0].person(portrait)[:, 0] > 0.95
-    assert found.shape == first.shape == (1, 256, 256)
-    certain = first == FOREGROUND
-    assert (found[certain & person] == FOREGROUND).float().mean() > 0.97
-    assert (denied[certain] == UNKNOWN).float().mean() > 0.9
-    assert (denied[first == BACKGROUND] == BACKGROUND).float().mean() > 0.9

@@ -10,6 +10,7 @@ from sgmatte.trimaps import (
     BACKGROUND,
     FOREGROUND,
     UNKNOWN,
+    Panel,
     TrimapNetwork,
     band_trimap,
     entropy,
@@ -217,8 +218,8 @@ def test_trimap_of_a_portrait_is_sane(bundled, astronaut):
 
 
 def test_a_larger_bias_widens_the_band(bundled, astronaut):
-    others = list(zip(bundled.others, bundled.weights, strict=True))
-    wider = TrimapNetwork(bundled.network, bundled.side, bundled.unknown_bias + 2, others)
+    panel = Panel(bundled.panel.others, bundled.panel.weights, bundled.panel.referee, bundled.panel.unknown_bias + 2)
+    wider = TrimapNetwork(bundled.network, bundled.side, bundled.unknown_bias, panel)
     before, after = bundled.trimap(astronaut) == U, wider.trimap(astronaut) == U
     assert (after | ~before).all()
     assert after.sum() > 1.1 * before.sum()

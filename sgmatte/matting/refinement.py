@@ -33,7 +33,7 @@ from sgmatte.matting.models import pasted
 from sgmatte.matting.tiles import Box, boxes
 from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN
 
-PERSON = 0.003  # what the trimap network's word weighs where it has no doubt who is there
+PERSON = 0.0005  # what the trimap network's word weighs where it has no doubt who is there
 CONTRADICTION = 4  # the higher, the less the matting network's word weighs where the trimap network does not share it
 PRIOR = 0.006  # what the network's word weighs where it says 0 or 1; the diagonal of L is about 8
 DOUBT = 0.03  # the share of that where it says 0.5

@@ -15,6 +15,7 @@ from sgmatte.hostile import MAX_PIXELS
 from sgmatte.readers import opened_image
 from sgmatte.train.team import Team
 
+HELD_OUT = 16  # every 16th portrait is kept from trimap network and referee, for validation and their decision rules
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 
 Sample = Mapping[str, torch.Tensor]

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from sgmatte.nn.gca import GCA
 from sgmatte.train.composites import CompositeSampler, Foregrounds, training_backgrounds, with_extra
-from sgmatte.train.data import PortraitFolder, Sample
+from sgmatte.train.data import PortraitFolder, Sample, Sampler
 from sgmatte.train.loop import Observe, Recipe, begin_at, fit
 from sgmatte.train.progress import alpha_errors, alpha_sheet
+from sgmatte.train.scenes import FoundTrimaps, Scenes
+from sgmatte.trimaps import trimap_model
 
 
 def trained_gca(
@@ -30,10 +32,13 @@ def trained_gca(
     start: Path | None = None,
     extra: Path | None = None,
     extra_weight: float = 0.3,
+    scenes: int = 0,
+    scene_share: float = 0.6,
     validation: int = 64,
     device: torch.device | None = None,
     observe: Observe | None = None,
     observe_cache: Callable[[int, int], None] | None = None,
+    observe_scenes: Callable[[int, int], None] | None = None,
 ) -> GCA:
     """GCA trained on people of `portraits` over the unreserved photos of `backgrounds`: averaged, in eval mode.
 
@@ -42,7 +47,9 @@ def trained_gca(
     an earlier run or a weight file, training goes on from there with a recipe of its own; see `begin_at`.
 
     `extra` is a folder of more people, such as `sgmatte generate` makes, whom a share `extra_weight` of the samples
-    shows; the validation knows nothing of them, so trainings with and without compare.
+    shows; the validation knows nothing of them, so trainings with and without compare. With `scenes`, a number of whole
+    composites, a share `scene_share` of the samples are parts of those, with the trimaps that the bundled network finds
+    in them; the validation does without these too.
 
     Raises:
         UsageError: `extra_weight` does not lie between 0 and 1.
@@ -54,15 +61,20 @@ def trained_gca(
     others = Foregrounds.extra(extra, foregrounds.cache) if extra else None
     if others:
         others.fill_cache(observe_cache)
-    sampler = CompositeSampler(foregrounds, training_backgrounds(backgrounds), size, zoom, band)
+    behind, place = training_backgrounds(backgrounds), device or torch.device("cpu")
+    sampler = CompositeSampler(foregrounds, behind, size, zoom, band)
+    samples: Sampler = with_extra(sampler, others, extra_weight)
+    if scenes:
+        whole = Scenes.of(foregrounds, behind, scenes, trimap_model(place))
+        whole.fill_cache(observe_scenes)
+        samples = FoundTrimaps(samples, whole, scene_share, size, zoom)
     torch.manual_seed(recipe.seed)
     network = GCA(width)
     if start:
         begin_at(network, start)
-    place = device or torch.device("cpu")
     averaged = fit(
         network,
-        with_extra(sampler, others, extra_weight),
+        samples,
         losses,
         recipe,
         folder,

@@ -16,24 +16,33 @@ from sgmatte import zoo
 from sgmatte.bench.trimap import mean_scores, trimap_scores
 from sgmatte.nn.deeplab import DeepLab, LiteBackbone
 from sgmatte.nn.efficientnet import EfficientNetLite0
-from sgmatte.train.data import Sample, image_files, read_rgb
+from sgmatte.train.data import HELD_OUT, Sample, image_files, read_rgb
 from sgmatte.train.loop import Observe, Recipe, begin_at, fit
 from sgmatte.train.views import CACHED_SIDE, Portrait, Views, portraits
 from sgmatte.trimaps import FOREGROUND, TrimapNetwork, whole
 
-HELD_OUT = 16  # every 16th portrait is kept for validation and for choosing the decision rule
 WIDEST = 0.145  # share of a held-out portrait, on average, that the unknown band may take
 BIASES = tuple(step / 8 for step in range(-8, 25))  # added to the unknown logit
 
 
 def losses(network: nn.Module, batch: Sample) -> Mapping[str, Tensor]:
+    """`class_losses` of what the network sees in the image."""
+    image = batch["image"]
+    logits = F.interpolate(network(image).float(), image.shape[2:], mode="bilinear", align_corners=False)
+    return class_losses(logits, batch["trimap"], batch["mask"])
+
+
+def class_losses(logits: Tensor, trimap: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
     """Cross-entropy over the three classes, and over fg against bg alone.
 
     The second decides inside the unknown band which side a pixel is on, were it not unknown, and thereby keeps the
     middle of the band on the mask's edge: softmax(fg) + softmax(unknown)/2 > 1/2 exactly where fg's logit exceeds bg's.
+
+    Args:
+        logits: (N, 3, H, W).
+        trimap: (N, H, W) int64 classes.
+        mask: (N, H, W) float, 1 where the person is.
     """
-    image, trimap, mask = batch["image"], batch["trimap"], batch["mask"]
-    logits = F.interpolate(network(image).float(), image.shape[2:], mode="bilinear", align_corners=False)
     side = logits[:, FOREGROUND] - logits[:, 0]
     weight = logits.new_tensor([1.0, 1.5, 1.0])  # a missed hair costs more than a wide band
     return {

@@ -1,7 +1,8 @@
-"""`sgmatte train critic|gca|alphagan|trimap`: thin commands over sgmatte.train, for networks that see portraits."""
+"""`sgmatte train critic|referee|gca|alphagan|trimap`: thin commands over sgmatte.train, for networks of portraits."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,10 +28,14 @@ Extra = Annotated[
 ExtraWeight = Annotated[float, typer.Option(help="Share of the samples that shows people of --extra.", min=0, max=1)]
 
 
-def _cutout_lines(done: int, total: int) -> None:
-    """Cutting out a thousand portraits takes minutes; a cached one takes none."""
-    if done % 200 == 0 or done == total:
-        errors.print(f"foregrounds {done}/{total}", markup=False)
+def _counted(what: str) -> Callable[[int, int], None]:
+    """Cutting out a thousand portraits takes minutes; what is cached takes none."""
+
+    def line(done: int, total: int) -> None:
+        if done % 200 == 0 or done == total:
+            errors.print(f"{what} {done}/{total}", markup=False)
+
+    return line
 
 
 @app.command("critic")
@@ -87,6 +92,51 @@ def critic(
     zoo.save_weights(out, network.head.state_dict())
 
 
+@app.command("referee")
+def referee(
+    data: Annotated[Path, typer.Option(help="Portraits to cut out: a folder with image/ and alpha/.")],
+    backgrounds: Annotated[Path, typer.Option(help="Photos without people; every fifth is kept for `bench matte`.")],
+    run: RunFolder,
+    out: WeightsOut = Path("referee-portrait.safetensors"),
+    scenes: Annotated[int, typer.Option(help="Whole composites to learn from.", min=1)] = 3600,
+    widest: Annotated[float, typer.Option(help="Share of a picture that may be unknown.", min=0, max=1)] = 0.12,
+    steps: int = 2000,
+    batch: int = 8,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    cache: Annotated[Path | None, typer.Option(help="Folder for foregrounds and scenes; default inside --run.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 1,
+    seed: Seed = 0,
+    device: DeviceChoice = "auto",
+) -> None:
+    """Train the referee, who tells whom of three networks a trimap shall believe where.
+
+    Example: sgmatte train referee --data portraits/train --backgrounds backgrounds --run runs/referee
+    """
+    from sgmatte import zoo
+    from sgmatte.device import chosen_device
+    from sgmatte.train.loop import Recipe
+    from sgmatte.train.referee import trained_referee
+
+    recipe = Recipe(
+        steps, batch, lr, warmup=100, weight_decay=0.01, ema=0.995, seed=seed, workers=workers, validate_every=500
+    )
+    with watched_training() as watch:
+        network, bias = trained_referee(
+            data,
+            backgrounds,
+            recipe,
+            run,
+            scenes=scenes,
+            widest=widest,
+            cache=cache,
+            device=chosen_device(device).torch,
+            observe=watch("referee"),
+            observe_cache=_counted("foregrounds"),
+            observe_scenes=_counted("scenes"),
+        )
+    zoo.save_weights(out, network.state_dict(), {"unknown_bias": bias})
+
+
 @app.command("gca")
 def gca(
     data: Annotated[Path, typer.Option(help="Portraits to cut out: a folder with image/ and alpha/.")],
@@ -104,6 +154,10 @@ def gca(
     start: Start = None,
     extra: Extra = None,
     extra_weight: ExtraWeight = 0.3,
+    scenes: Annotated[
+        int, typer.Option(help="Whole composites whose trimap the network finds; 0 for none.", min=0)
+    ] = 0,
+    scene_weight: Annotated[float, typer.Option(help="Share of the samples that come from them.", min=0, max=1)] = 0.6,
     workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 1,
     seed: Seed = 0,
     device: DeviceChoice = "auto",
@@ -132,9 +186,12 @@ def gca(
             start=start,
             extra=extra,
             extra_weight=extra_weight,
+            scenes=scenes,
+            scene_share=scene_weight,
             device=chosen_device(device).torch,
             observe=watch("GCA"),
-            observe_cache=_cutout_lines,
+            observe_cache=_counted("foregrounds"),
+            observe_scenes=_counted("scenes"),
         )
     zoo.save_weights(out, network.state_dict(), {"width": width})
 
@@ -208,7 +265,7 @@ def alphagan(
             device=place,
             team=team,
             observe=watch("AlphaGAN"),
-            observe_cache=_cutout_lines,
+            observe_cache=_counted("foregrounds"),
         )
     if team.leads:
         zoo.save_weights(out, generator.state_dict(), generator.config)
