@@ -23,8 +23,9 @@ from sgmatte.nn.selfie import SelfieSegmentation
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
 MULTIPLE = 32  # the backbone's total stride
-SELFIE = 1.0  # what the opinion of `selfie.mediapipe` weighs, to 1 for DeepLab's
+SELFIE = 0.5  # what the opinion of `selfie.mediapipe` weighs, to 1 for DeepLab's
 RVM = 2.0  # what that of `rvm.mobilenetv3` weighs
+REFEREE = 0.3  # share of what the referee says, beside the vote
 CONFLICT = 2.0  # the smaller, the smaller a conflict that makes a pixel unknown
 CLEAR = 0.1  # alpha up to which a pixel is clear, and from 1 minus which it is opaque
 AROUND = 0.02  # of the longest side: how far from a boundary a matting network is believed that there is none
@@ -66,7 +67,7 @@ class Opinions:
 class Panel(nn.Module):
     """Networks that know people by other pictures than DeepLab does, and how a trimap comes of what they say.
 
-    One half is a vote, the other what a referee makes of it who has learned whom to believe where: the vote knows less,
+    The larger part is a vote, the other what a referee says who has learned whom to believe where: the vote knows less,
     and nothing by heart.
 
     Args:
@@ -90,8 +91,9 @@ class Panel(nn.Module):
             judged = _folded(self.referee(*map(_mirrored, (said.image, logits, said.persons))))
         persons = said.persons.split(1, 1)
         alphas = [p for p, other in zip(persons, self.others, strict=True) if getattr(other, "mattes", False)]
-        both = voted(logits, persons, self.weights, alphas).exp() + judged.softmax(1)
-        return with_bias((both / 2).clamp_min(LEAST).log(), self.unknown_bias)
+        votes = voted(logits, persons, self.weights, alphas).exp()
+        both = (1 - REFEREE) * votes + REFEREE * judged.softmax(1)
+        return with_bias(both.clamp_min(LEAST).log(), self.unknown_bias)
 
 
 class TrimapNetwork(nn.Module):
@@ -113,9 +115,7 @@ class TrimapNetwork(nn.Module):
 
     def logits(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, 3, H, W) logits of bg, unknown, fg, in one look. Differentiable."""
-        height, width = image.shape[2:]
-        small = _scaled(image, working_size(height, width, self.side), antialias=True)
-        return _scaled(self._biased(small), (height, width))
+        return _scaled(self._biased(self.working(image)), image.shape[2:])
 
     forward = logits
 
@@ -140,7 +140,7 @@ class TrimapNetwork(nn.Module):
 
     def mean_logits(self, image: Tensor) -> Tensor:
         """`logits`, the mean over photo and mirror image, once other opinions are heard."""
-        return _scaled(self.settled(self.opinions(image)), (image.shape[2], image.shape[3]))
+        return _scaled(self.settled(self.opinions(image)), image.shape[2:])
 
     def trimap(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) int64 classes, by `mean_logits`."""

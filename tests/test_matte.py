@@ -264,6 +264,24 @@ def test_a_trained_file_is_a_model(tmp_path, network):
     assert torch.equal(plain[trimap != 1], (trimap == 2).float()[trimap != 1])
 
 
+def test_found_trimaps_have_a_network_of_their_own():
+    image, trimap = torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64, dtype=torch.long)
+    trimap[:, :, :20], trimap[:, :, 50:] = 0, 2
+
+    def constant(value, found=None):
+        def tiled(side):
+            return lambda image, trimap: torch.full_like(image[:, :1], value if side is None else value / 2)
+
+        return NetworkMatting("both", tiled(None), 8, tiled=tiled, found=found)
+
+    model = constant(0.25, constant(0.75))
+    person = torch.full((1, 1, 64, 64), 0.5)
+    unknown = trimap == 1
+    for asked, given, found in ((model, 0.25, 0.75), (model.plain(), 0.25, 0.75), (model.in_tiles(96), 0.125, 0.375)):
+        assert (matted(asked, image, trimap)[unknown] == given).all()
+        assert (matted(asked, image, trimap, person)[unknown] == found).all()
+
+
 @pytest.mark.parametrize("config", [{}, {"width": 1e6}, {"width": "much"}, {"width": 0.125, "dilated": [1]}])
 def test_a_file_of_something_else_is_no_model(tmp_path, config):
     file = tmp_path / "mine.safetensors"

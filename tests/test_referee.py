@@ -14,7 +14,7 @@ from sgmatte.train.data import HELD_OUT, PortraitFolder
 from sgmatte.train.loop import Recipe
 from sgmatte.train.referee import SIZE, Hearings, losses, soft_only, trained_referee
 from sgmatte.train.scenes import FoundTrimaps, Scenes
-from sgmatte.trimaps import BACKGROUND, FOREGROUND, UNKNOWN, Panel, TrimapNetwork, trimap_model
+from sgmatte.trimaps import BACKGROUND, FOREGROUND, REFEREE, UNKNOWN, Panel, TrimapNetwork, trimap_model
 
 
 class Saying(torch.nn.Module):
@@ -85,8 +85,9 @@ def test_others_are_scaled_and_both_mirror_images_asked(bundled, portrait):
     first = first_alone(network).mean_logits(portrait)
     surely = (first[:, FOREGROUND] - first[:, UNKNOWN:FOREGROUND].amax(1)) > 6
     assert surely.float().mean() > 0.1
-    share = found.softmax(1)[:, :, surely[0]]  # half of it votes, DeepLab's here, and half the referee's background
-    assert float((share[:, FOREGROUND] - share[:, BACKGROUND]).abs().median()) < 0.02
+    share = found.softmax(1)[:, :, surely[0]]  # votes, DeepLab's alone here, and the referee's background
+    assert float(share[:, BACKGROUND].median()) == pytest.approx(REFEREE, abs=0.02)
+    assert float(share[:, FOREGROUND].median()) == pytest.approx(1 - REFEREE, abs=0.04)
     assert float(share[:, UNKNOWN].median()) < 0.05
 
 

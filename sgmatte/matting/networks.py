@@ -25,14 +25,15 @@ MARGIN = 32  # reflected pixels around the photo, as the authors of GCA test
 
 class NetworkMatting:
     """A network of image and trimap whose sides must be multiples of `stride`; with `refine`, what it answers while no
-    gradients are asked for is corrected by the photo's colours.
+    gradients are asked for is corrected by the photo's colours. Where the trimap was not given but found, `found` is
+    asked in its place: one that knows what such trimaps are like.
     """
 
     differentiable = True
 
     @property
     def asks_person(self) -> bool:
-        return self.refine
+        return self.refine or self.found is not None
 
     def __init__(
         self,
@@ -41,14 +42,21 @@ class NetworkMatting:
         stride: int,
         refine: bool = False,
         tiled: Callable[[int | None], Alpha] | None = None,
+        found: NetworkMatting | None = None,
     ) -> None:
         self.name, self.network, self.stride, self.refine, self._tiled = name, network, stride, refine, tiled
+        self.found = found
 
     def in_tiles(self, side: int) -> NetworkMatting | None:
         """The same model in tiles of so many pixels a side, for less memory; None if it knows no tiles."""
-        return NetworkMatting(self.name, self._tiled(side), self.stride, self.refine) if self._tiled else None
+        if self._tiled is None:
+            return None
+        found = self.found.in_tiles(side) if self.found else None
+        return NetworkMatting(self.name, self._tiled(side), self.stride, self.refine, found=found)
 
     def __call__(self, image: Tensor, trimap: Tensor, person: Tensor | None = None) -> Tensor:
+        if person is not None and self.found is not None:
+            return self.found(image, trimap, person)
         check_sizes(image, trimap)
         height, width = image.shape[2:]
         padding = (MARGIN, MARGIN + -width % self.stride, MARGIN, MARGIN + -height % self.stride)
@@ -60,17 +68,18 @@ class NetworkMatting:
 
     def plain(self) -> NetworkMatting:
         """The same network, its answer as it is."""
-        return NetworkMatting(f"{self.name}-plain", self.network, self.stride, tiled=self._tiled)
+        found = self.found.plain() if self.found else None
+        return NetworkMatting(f"{self.name}-plain", self.network, self.stride, tiled=self._tiled, found=found)
 
 
 def gca(device: torch.device) -> MattingModel:
     """GCA (Li and Lu, AAAI 2020) at half width, trained on portraits, refined by the photo's colours; bundled."""
-    return _gca("gca", "gca.portrait", device, refine=True)
+    return _bundled_gca(device)
 
 
 def gca_plain(device: torch.device) -> MattingModel:
     """The same network, its answer as it is."""
-    return _gca("gca", "gca.portrait", device).plain()
+    return _bundled_gca(device).plain()
 
 
 def gca_dist(device: torch.device) -> MattingModel:
@@ -107,6 +116,12 @@ def trained(file: Path, device: torch.device) -> MattingModel:
     zoo.check_fit(f"{file} does not fit {type(network).__name__}", state, network.state_dict())
     network.load_state_dict(state)
     return _model(file.stem, _ready(network, device), refine=True)
+
+
+def _bundled_gca(device: torch.device) -> NetworkMatting:
+    model = _gca("gca", "gca.portrait", device, refine=True)
+    model.found = _gca("gca", "gca.found", device, refine=True)
+    return model
 
 
 def _gca(name: str, weight: str, device: torch.device, refine: bool = False) -> NetworkMatting:

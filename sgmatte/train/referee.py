@@ -88,7 +88,7 @@ def trained_referee(
     observe_cache: Callable[[int, int], None] | None = None,
     observe_scenes: Callable[[int, int], None] | None = None,
 ) -> tuple[Referee, float]:
-    """A referee trained on `scenes` scenes, averaged, in eval mode, and the bias of its unknown logit.
+    """A referee trained on `scenes` scenes, averaged, in eval mode, and the bias of the unknown logit in trimaps by it.
 
     Every 16th portrait is held out; `held_out` scenes of those are validated on, and choose the bias: the largest whose
     band takes at most `widest` of a picture, on average.
