@@ -65,7 +65,7 @@ def trained_gca(
     sampler = CompositeSampler(foregrounds, behind, size, zoom, band)
     samples: Sampler = with_extra(sampler, others, extra_weight)
     if scenes:
-        whole = Scenes.of(foregrounds, behind, scenes, trimap_model(place))
+        whole = Scenes.of(foregrounds, behind, scenes, trimap_model())  # on the CPU, where samples are prepared
         whole.fill_cache(observe_scenes)
         samples = FoundTrimaps(samples, whole, scene_share, size, zoom)
     torch.manual_seed(recipe.seed)
