@@ -157,3 +157,8 @@ def form(format: str | None, bits: str = "8", keep_metadata: bool = False) -> Fo
     """The three options together."""
     known: dict[str | None, Any] = {None: None, "png": "png", "webp": "webp", "tiff": "tiff"}
     return Form(known[format], 16 if bits == "16" else 8, keep_metadata)
+
+
+Start = Annotated[
+    Path | None, typer.Option(help="--run folder or weights of an earlier training to go on from.", show_default=False)
+]

@@ -88,3 +88,13 @@ def sparkline(values: list[float]) -> str:
     finite = [value for value in shown if math.isfinite(value)] or [0.0]
     step = (max(finite) - min(finite)) / (len(BARS) - 1) or 1
     return "".join(BARS[round((value - min(finite)) / step)] if math.isfinite(value) else " " for value in shown)
+
+
+def counted(what: str) -> Callable[[int, int], None]:
+    """An observer that prints a line now and then: cutting out a thousand portraits takes minutes."""
+
+    def line(done: int, total: int) -> None:
+        if done % 200 == 0 or done == total:
+            errors.print(f"{what} {done}/{total}", markup=False)
+
+    return line
