@@ -150,6 +150,9 @@ OutFile = Annotated[
     Path | None, typer.Option("--out", "-o", help="Name of the result, for a single photo.", show_default=False)
 ]
 RunFolder = Annotated[Path, typer.Option("--run", help="Folder for checkpoints and logs; training resumes from it.")]
+Start = Annotated[
+    Path | None, typer.Option(help="--run folder or weights of an earlier training to go on from.", show_default=False)
+]
 WeightsOut = Annotated[Path, typer.Option("--out", "-o", help="Where the trained weights are written (safetensors).")]
 
 
@@ -157,8 +160,3 @@ def form(format: str | None, bits: str = "8", keep_metadata: bool = False) -> Fo
     """The three options together."""
     known: dict[str | None, Any] = {None: None, "png": "png", "webp": "webp", "tiff": "tiff"}
     return Form(known[format], 16 if bits == "16" else 8, keep_metadata)
-
-
-Start = Annotated[
-    Path | None, typer.Option(help="--run folder or weights of an earlier training to go on from.", show_default=False)
-]
