@@ -1,4 +1,5 @@
 import itertools
+import json
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -8,7 +9,7 @@ from conftest import disc_alpha
 from typer.testing import CliRunner
 
 from sgmatte import zoo
-from sgmatte.bench.matte import BAND_RADIUS, Contestant, mean_scores, problems
+from sgmatte.bench.matte import BAND_RADIUS, Contestant, Scores, all_scores, mean_scores, problems, ratios
 from sgmatte.bench.peers import chosen_peer
 from sgmatte.cli.app import app
 from sgmatte.errors import DataError, TrimapError, UsageError, WeightError
@@ -217,7 +218,7 @@ def test_mean_scores_of_known_errors(posed, data):
         Contestant("half", Oracle(halves), look=unknown),
     ]
     seen = []
-    scores = mean_scores(
+    each = all_scores(
         contestants,
         PortraitFolder(data / "portraits"),
         data / "backgrounds",
@@ -226,6 +227,7 @@ def test_mean_scores_of_known_errors(posed, data):
         observe=lambda *at: seen.append(at),
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]
+    scores = {label: mean_scores(rows) for label, rows in each.items()}
     assert (scores["right"].sad, scores["right"].mse, scores["right"].mse_unknown) == (0, 0, 0)
     expected = np.mean([float((p.alpha - 0.5).abs().sum()) for p in posed]) / 1000
     assert scores["half"].sad == pytest.approx(expected, rel=1e-5)
@@ -233,6 +235,35 @@ def test_mean_scores_of_known_errors(posed, data):
     assert scores["right"].gradient == scores["right"].connectivity == 0
     assert scores["half"].gradient > 0
     assert scores["half"].connectivity > 0
+
+
+def test_a_ratio_of_means_knows_how_far_it_may_be_trusted():
+    def rows(errors):
+        return [Scores(sad, sad / 10, 0, 0, 0, 0) for sad in errors]
+
+    others = np.random.default_rng(0).uniform(1, 3, 400)
+    always = ratios(rows(0.9 * others), rows(others))
+    assert (always["sad"].ratio, always["sad"].low, always["sad"].high) == pytest.approx((0.9, 0.9, 0.9))
+    unrelated = ratios(rows(0.9 * np.random.default_rng(1).uniform(1, 3, 400)), rows(others))["sad"]
+    # Of two means of 400 uniform values from 1 to 3, the ratio's deviation is 0.9 * sqrt(2 / 12) / sqrt(400).
+    assert unrelated.high - unrelated.low == pytest.approx(2 * 1.96 * 0.9 * (2 / 12) ** 0.5 / 20, rel=0.1)
+    assert unrelated.low < unrelated.ratio < unrelated.high
+    assert always["mse"].ratio == pytest.approx(0.9)
+
+
+def test_the_command_compares_with_a_row(data):
+    arguments = ["bench", "matte", "--data", str(data / "portraits"), "-n", "3", "--device", "cpu", "--json", "--quiet"]
+    arguments += ["--model", "gca", "--model", "closed-form"]
+    result = CliRunner().invoke(app, [*arguments, "--against", "closed-form"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert list(found["ratios"]) == ["gca"]
+    sad = found["ratios"]["gca"]["sad"]
+    assert sad["ratio"] == pytest.approx(found["scores"]["gca"]["sad"] / found["scores"]["closed-form"]["sad"])
+    assert sad["low"] <= sad["ratio"] <= sad["high"]
+    result = CliRunner().invoke(app, [*arguments, "--against", "knn"])
+    assert isinstance(result.exception, UsageError)
+    assert "--against knows no row 'knn'; choose one of gca, closed-form" in str(result.exception)
 
 
 def test_without_backgrounds_the_portraits_are_the_problems(data):

@@ -20,6 +20,7 @@ from sgmatte.train.composites import reserved_backgrounds
 from sgmatte.train.data import PortraitFolder, read_grey, read_rgb
 from sgmatte.trimaps import UNKNOWN, Look, band_trimap
 
+DRAWS = 10_000  # of problems, for an interval
 BAND_RADIUS = 12  # pixels: the trimap's certain regions are the alpha's, eroded by a 25x25 ellipse
 
 
@@ -114,7 +115,7 @@ def scores(contestant: Contestant, problem: Problem) -> Scores:
     )
 
 
-def mean_scores(
+def all_scores(
     contestants: Sequence[Contestant],
     portraits: PortraitFolder,
     backgrounds: Path | None,
@@ -123,8 +124,8 @@ def mean_scores(
     *,
     device: torch.device | None = None,
     observe: Callable[[int, int], None] | None = None,
-) -> dict[str, Scores]:
-    """Mean of each contestant's scores over the same problems, by label. The models are on `device`."""
+) -> dict[str, list[Scores]]:
+    """Each contestant's scores on the same problems, by label. The models are on `device`."""
     rows: dict[str, list[Scores]] = {contestant.label: [] for contestant in contestants}
     for done, problem in enumerate(problems(portraits, backgrounds, count, seed), start=1):
         here = problem.to(device or torch.device("cpu"))
@@ -132,10 +133,34 @@ def mean_scores(
             rows[contestant.label].append(scores(contestant, here))
         if observe:
             observe(done, count)
-    return {label: _mean(row) for label, row in rows.items()}
+    return rows
 
 
-def _mean(row: Sequence[Scores]) -> Scores:
+@dataclass(frozen=True)
+class Ratio:
+    """Of two means over the same problems, and where 95 of 100 such ratios lie if others like those are drawn."""
+
+    ratio: float
+    low: float
+    high: float
+
+
+def ratios(rows: Sequence[Scores], others: Sequence[Scores], seed: int = 0) -> dict[str, Ratio]:
+    """SAD and MSE of one contestant to those of another on the same problems; the intervals are those of a percentile
+    bootstrap over problems (Efron, *Bootstrap methods: another look at the jackknife*, Annals of Statistics 7, 1979).
+    """
+    drawn = np.random.default_rng(seed).integers(len(rows), size=(DRAWS, len(rows)))
+    found = {}
+    for error in ("sad", "mse"):
+        pair = np.array([[getattr(scores, error) for scores in each] for each in (rows, others)])
+        ours, theirs = pair[:, drawn].mean(2)
+        low, high = np.percentile(ours / theirs, (2.5, 97.5))
+        found[error] = Ratio(float(pair[0].mean() / pair[1].mean()), float(low), float(high))
+    return found
+
+
+def mean_scores(row: Sequence[Scores]) -> Scores:
+    """The means of one contestant's scores."""
     columns = zip(*(astuple(scores) for scores in row), strict=True)
     return Scores(*(float(np.mean(column)) for column in columns))
 
