@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from sgmatte import zoo
 from sgmatte.device import fast_in_bf16
 from sgmatte.nn.deeplab import DeepLab
+from sgmatte.nn.person import person_model
 from sgmatte.nn.referee import Referee
-from sgmatte.nn.rvm import rvm_model
 from sgmatte.nn.selfie import SelfieSegmentation
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
 MULTIPLE = 32  # the backbone's total stride
 SELFIE = 0.5  # what the opinion of `selfie.mediapipe` weighs, to 1 for DeepLab's
-RVM = 2.0  # what that of `rvm.mobilenetv3` weighs
+PERSON = 2.0  # what that of `person.portrait` weighs
 REFEREE = 0.3  # share of what the referee says, beside the vote
 CONFLICT = 2.0  # the smaller, the smaller a conflict that makes a pixel unknown
 CLEAR = 0.1  # alpha up to which a pixel is clear, and from 1 minus which it is opaque
@@ -230,7 +230,7 @@ def everywhere(region: Tensor, reach: int) -> Tensor:
 
 def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:
     """The bundled network: `deeplab.portrait`, and `referee.portrait` who hears it, `selfie.mediapipe` and
-    `rvm.mobilenetv3`; frozen, in eval mode.
+    `person.portrait`; frozen, in eval mode.
 
     Raises:
         WeightError: see `zoo.path`.
@@ -243,8 +243,8 @@ def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:
 
 def hearing_all(referee: nn.Module, unknown_bias: float = 0.0) -> TrimapNetwork:
     """The same with another referee, such as one that learns; on the CPU, as loaded."""
-    others = [zoo.load_into(SelfieSegmentation(), "selfie.mediapipe"), rvm_model(torch.device("cpu"))]
-    panel = Panel(others, [SELFIE, RVM], referee, unknown_bias)
+    others = [zoo.load_into(SelfieSegmentation(), "selfie.mediapipe"), person_model(torch.device("cpu"))]
+    panel = Panel(others, [SELFIE, PERSON], referee, unknown_bias)
     settings = zoo.config("deeplab.portrait")
     network = zoo.load_into(DeepLab(), "deeplab.portrait")
     return TrimapNetwork(network, **settings, panel=panel)

@@ -125,19 +125,19 @@ def test_scenes_are_made_once_and_of_nobody_who_is_held_out(scenes, data):
     assert counted == [(k + 1, 6) for k in range(6)]
     assert scenes.kept.parent == data / "cache"
     assert sorted(path.name for path in scenes.kept.iterdir()) == [f"{k}.npz" for k in range(6)]
-    assert scenes.people == [1, 2]
+    assert scenes.pictures.people == [1, 2]
     first = scenes[0]
     assert first.image.shape == (*first.alpha.shape, 3)
     for path in (data / "portraits/image").iterdir():
         Image.new("RGB", (120, 160)).save(path)
     assert all(np.array_equal(getattr(scenes[0], kind), getattr(first, kind)) for kind in ("image", "alpha"))
-    held_out = Scenes.of(scenes.foregrounds, scenes.backgrounds, 2, scenes.network, held_out=True)
-    assert held_out.people == [0]
-    assert len({*scenes.people} & {k for k in range(3) if k % HELD_OUT == 0}) == 0
+    held_out = Scenes.of(scenes.pictures.foregrounds, scenes.pictures.backgrounds, 2, scenes.network, held_out=True)
+    assert held_out.pictures.people == [0]
+    assert len({*scenes.pictures.people} & {k for k in range(3) if k % HELD_OUT == 0}) == 0
     assert held_out.kept != scenes.kept
     more = Panel([*scenes.network.panel.others, DeepLab()], [1.0, 1.0], Referee())
     others = TrimapNetwork(scenes.network.network, 64, 0.0, more)
-    assert Scenes.of(scenes.foregrounds, scenes.backgrounds, 2, others).kept != scenes.kept
+    assert Scenes.of(scenes.pictures.foregrounds, scenes.pictures.backgrounds, 2, others).kept != scenes.kept
 
 
 def test_a_scene_keeps_what_the_networks_said_of_it(scenes):
@@ -156,7 +156,7 @@ def test_scenes_differ_and_show_the_person_over_a_background(scenes):
 
 
 def test_found_trimaps_come_from_scenes_at_their_share(scenes, data):
-    sampler = CompositeSampler(scenes.foregrounds, scenes.backgrounds, size=48)
+    sampler = CompositeSampler(scenes.pictures.foregrounds, scenes.pictures.backgrounds, size=48)
     never, always = (FoundTrimaps(sampler, scenes, share, 48, 1.5) for share in (0.0, 1.0))
 
     class Halves(torch.nn.Module):  # background at the left, unknown in the middle, a person at the right

@@ -8,7 +8,7 @@ from torch import nn
 
 from sgmatte.bench import peers
 from sgmatte.bench.peers import chosen_peer
-from sgmatte.nn.rvm import PERSON_SIDE, RVM, from_graph, rvm_model, shrunk
+from sgmatte.nn.rvm import RVM, from_graph, rvm_model, shrunk
 from sgmatte.trimaps import band_trimap
 
 # By onnxruntime 1.32, downsample_ratio = min(1, side / 500): means over 100 px, and every fourth alpha below a hand.
@@ -55,16 +55,6 @@ def untrained():
     return network
 
 
-def test_who_is_there_is_asked_at_few_pixels_and_mirrored(untrained):
-    image = torch.rand(1, 3, 900, 700)
-    with torch.inference_mode():
-        person, mirrored = untrained.person(image), untrained.person(image.flip(3)).flip(3)
-    assert person.shape == (1, 1, PERSON_SIDE, round(700 * PERSON_SIDE / 900))
-    assert 0 <= float(person.min()) <= float(person.max()) <= 1
-    torch.testing.assert_close(person, mirrored, atol=2e-3, rtol=0)
-    assert untrained.person(image[..., :40, :60]).shape == (1, 1, 40, 60)
-
-
 @pytest.mark.parametrize("size", [(64, 80), (37, 91), (96, 96), (150, 121), (200, 33), (1, 1), (17, 2)])
 def test_any_size_has_an_alpha(untrained, size):
     image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
@@ -73,6 +63,12 @@ def test_any_size_has_an_alpha(untrained, size):
     assert alpha.min() >= 0
     assert alpha.max() <= 1
     torch.testing.assert_close(untrained(image[1:]), alpha[1:], atol=1e-5, rtol=0)
+
+
+def test_alpha_may_leave_its_bounds_where_that_is_wanted(untrained, portrait):
+    free = untrained(portrait, bounded=False)
+    assert free.min() < 0
+    assert torch.equal(free.clamp(0, 1), untrained(portrait))
 
 
 def test_another_look_is_another_answer(untrained, portrait):

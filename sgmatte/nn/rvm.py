@@ -18,12 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgmatte import zoo
-from sgmatte.device import fast_in_bf16
 
 WEIGHT = "rvm.mobilenetv3"
 SIDE = 384  # longest side that the network sees
 LOOKS = 4
-PERSON_SIDE, PERSON_LOOKS = 448, 2  # where it is asked who is there, and no more: twice is nearly as good as four times
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
@@ -232,8 +230,6 @@ class RVM(nn.Module):
         looks: how often it is shown the picture.
     """
 
-    mattes = True  # what it answers is an alpha, and so tells where boundaries are
-
     def __init__(self, side: int = SIDE, looks: int = LOOKS) -> None:
         super().__init__()
         self.side, self.looks = side, looks
@@ -242,35 +238,17 @@ class RVM(nn.Module):
         self.project = nn.Conv2d(LAST, 4, 1)  # the foreground's difference to the picture, and alpha
         self.refine = GuidedFilter()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) in [0, 1], float32."""
-        return self.seen(image, self.side, self.looks)
-
-    def seen(self, image: Tensor, side: int, looks: int) -> Tensor:
-        """The same, with `side` as the longest side of what the network sees, after `looks` looks."""
+    def forward(self, image: Tensor, bounded: bool = True) -> Tensor:
+        """(N, 3, H, W) RGB in [0, 1] -> (N, 1, H, W) in [0, 1], or in its neighbourhood unless `bounded`; float32."""
         image = image.float()
-        small = shrunk(image, side)
-        hidden = self.decoder(small, self.encoder(small), looks)
+        small = shrunk(image, self.side)
+        hidden = self.decoder(small, self.encoder(small), self.looks)
         # The published graph filters a picture that was not shrunk too, where its authors' code leaves that out.
         # Variances are small differences of large numbers, which bfloat16 does not have.
         with torch.autocast(image.device.type, enabled=False):
             found = self.project(hidden.float())
-            alpha: Tensor = self.refine(image, small, found, hidden.float())[:, 3:].clamp(0, 1)
-        return alpha
-
-    @torch.no_grad()
-    def person(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB in [0, 1] -> the probability of a person (N, 1, h, w), the longest side at most
-        `PERSON_SIDE`: the mean over picture and mirror image. In bfloat16 where that is fast.
-        """
-        scale = PERSON_SIDE / max(image.shape[2:])
-        if scale < 1:
-            height, width = (max(1, round(length * scale)) for length in image.shape[2:])
-            image = F.interpolate(image, (height, width), mode="bilinear", align_corners=False, antialias=True)
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=fast_in_bf16(image.device)):
-            both = self.seen(torch.cat((image, image.flip(3))), PERSON_SIDE, PERSON_LOOKS)
-        plain, mirrored = both.chunk(2)
-        return (plain + mirrored.flip(3)) / 2
+            alpha: Tensor = self.refine(image, small, found, hidden.float())[:, 3:]
+        return alpha.clamp(0, 1) if bounded else alpha
 
 
 def shrunk(image: Tensor, side: int) -> Tensor:

@@ -36,71 +36,34 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Scenes:
-    """Scene k shows one of `people`, numbers in `foregrounds`, before a part of one of `backgrounds`, or where it was
-    photographed. The first ones show everybody once.
+class WholePictures:
+    """Draws pictures (H, W, 3) and their alphas (H, W), uint8: one of `people`, numbers in `foregrounds`, before a part
+    of one of `backgrounds`; a share `untouched` where they were photographed.
     """
 
     foregrounds: Foregrounds
     people: list[int]
     backgrounds: list[Path]
-    count: int
-    network: TrimapNetwork
-    kept: Path  # the folder of their files
+    untouched: float = UNTOUCHED
 
     @classmethod
     def of(
-        cls,
-        foregrounds: Foregrounds,
-        backgrounds: list[Path],
-        count: int,
-        network: TrimapNetwork,
-        held_out: bool = False,
-    ) -> Scenes:
-        """`count` scenes of all but every 16th person; with `held_out`, of these. They are kept beside the foregrounds,
-        for these networks.
-        """
+        cls, foregrounds: Foregrounds, backgrounds: list[Path], held_out: bool = False, untouched: float = UNTOUCHED
+    ) -> WholePictures:
+        """Those of all but every 16th person; with `held_out`, of these."""
         people = [k for k in range(len(foregrounds)) if (k % HELD_OUT == 0) is held_out]
-        folder = f"{'held-out' if held_out else 'scenes'}-{_digest(network)}"
-        return cls(foregrounds, people, backgrounds, count, network, foregrounds.cache / folder)
+        return cls(foregrounds, people, backgrounds, untouched)
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, k: int) -> Scene:
-        path = self.kept / f"{k}.npz"
-        if not path.exists():
-            self._keep(path, *self._drawn(np.random.default_rng((SEED, k)), k))
-        with np.load(path) as kept:
-            image, alpha = kept["image"], kept["alpha"]
-            logits, persons = (torch.from_numpy(kept[name].astype(np.float32)) for name in ("logits", "persons"))
-        return Scene(image, alpha, Opinions(self.network.working(_batch(image)), logits, persons))
-
-    def fill_cache(self, observe: Callable[[int, int], None] | None = None) -> None:
-        for k in range(self.count):
-            self[k]
-            if observe:
-                observe(k + 1, self.count)
-
-    def _keep(self, path: Path, image: np.ndarray, alpha: np.ndarray) -> None:
-        place = next(self.network.parameters()).device
-        said = self.network.opinions(_batch(image).to(place))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        with partial.open("wb") as file:
-            logits, persons = (x.half().cpu().numpy() for x in (said.logits, said.persons))
-            np.savez(file, image=image, alpha=alpha, logits=logits, persons=persons)
-        os.replace(partial, path)
-
-    def _drawn(self, rng: np.random.Generator, k: int) -> tuple[np.ndarray, np.ndarray]:
-        number = self.people[k if k < len(self.people) else int(rng.integers(len(self.people)))]
+    def __call__(self, rng: np.random.Generator, person: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """One of a person: of number `person` in `people`, or of anybody."""
+        number = self.people[int(rng.integers(len(self.people))) if person is None else person]
         whole = self.foregrounds[number]
         shrink = 1.0 if rng.random() < WHOLE else rng.uniform(SMALLEST, 1)
         height, width = (round(length * shrink) for length in whole.shape[:2])
         top, left = (int(rng.integers(a - b + 1)) for a, b in zip(whole.shape[:2], (height, width), strict=True))
         window = np.s_[top : top + height, left : left + width]
         alpha = np.asarray(whole[window][..., 3])
-        if rng.random() < UNTOUCHED:
+        if rng.random() < self.untouched:
             image = jittered(_unit(read_rgb(self.foregrounds.images[number])[window]), rng, 0.5)
         else:
             opacity = _unit(alpha)[..., None]
@@ -124,6 +87,60 @@ class Scenes:
         if rng.random() < 0.4:
             photo = photo.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.5, 8))))
         return _unit(np.asarray(photo))
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """`count` of `pictures`; the first ones show everybody once."""
+
+    pictures: WholePictures
+    count: int
+    network: TrimapNetwork
+    kept: Path  # the folder of their files
+
+    @classmethod
+    def of(
+        cls,
+        foregrounds: Foregrounds,
+        backgrounds: list[Path],
+        count: int,
+        network: TrimapNetwork,
+        held_out: bool = False,
+    ) -> Scenes:
+        """`count` scenes of all but every 16th person; with `held_out`, of these. They are kept beside the foregrounds,
+        for these networks.
+        """
+        folder = f"{'held-out' if held_out else 'scenes'}-{_digest(network)}"
+        return cls(WholePictures.of(foregrounds, backgrounds, held_out), count, network, foregrounds.cache / folder)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, k: int) -> Scene:
+        path = self.kept / f"{k}.npz"
+        if not path.exists():
+            person = k if k < len(self.pictures.people) else None
+            self._keep(path, *self.pictures(np.random.default_rng((SEED, k)), person))
+        with np.load(path) as kept:
+            image, alpha = kept["image"], kept["alpha"]
+            logits, persons = (torch.from_numpy(kept[name].astype(np.float32)) for name in ("logits", "persons"))
+        return Scene(image, alpha, Opinions(self.network.working(_batch(image)), logits, persons))
+
+    def fill_cache(self, observe: Callable[[int, int], None] | None = None) -> None:
+        for k in range(self.count):
+            self[k]
+            if observe:
+                observe(k + 1, self.count)
+
+    def _keep(self, path: Path, image: np.ndarray, alpha: np.ndarray) -> None:
+        place = next(self.network.parameters()).device
+        said = self.network.opinions(_batch(image).to(place))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        with partial.open("wb") as file:
+            logits, persons = (x.half().cpu().numpy() for x in (said.logits, said.persons))
+            np.savez(file, image=image, alpha=alpha, logits=logits, persons=persons)
+        os.replace(partial, path)
 
 
 def _digest(network: TrimapNetwork) -> str:

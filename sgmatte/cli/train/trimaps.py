@@ -1,4 +1,4 @@
-"""`sgmatte train trimap|referee`: thin commands over sgmatte.train, for networks that find trimaps."""
+"""`sgmatte train trimap|person|referee`: thin commands over sgmatte.train, for networks that find trimaps."""
 
 from __future__ import annotations
 
@@ -69,6 +69,52 @@ def trimap(
             observe=watch("trimap network"),
         )
     zoo.save_weights(out, network.network.state_dict(), {"side": side, "unknown_bias": network.unknown_bias})
+
+
+@app.command("person")
+def person(
+    data: Annotated[Path, typer.Option(help="Portraits to cut out: a folder with image/ and alpha/.")],
+    backgrounds: Annotated[Path, typer.Option(help="Photos without people; every fifth is kept for `bench matte`.")],
+    run: RunFolder,
+    out: WeightsOut = Path("person-portrait.safetensors"),
+    steps: int = 1000,
+    batch: Annotated[int, typer.Option(help="Samples of each process in a step.")] = 4,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 8e-4,
+    strength: Annotated[
+        float, typer.Option(help="How much of what is learned is kept; the rest stays as it was.", min=0, max=1)
+    ] = 0.5,
+    cache: Annotated[Path | None, typer.Option(help="Folder for cut-out foregrounds; default inside --run.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 1,
+    seed: Seed = 0,
+    device: DeviceChoice = "auto",
+) -> None:
+    """Adapt Robust Video Matting to portraits, without a change of its own values.
+
+    On several GPUs or machines: torchrun --nproc-per-node 4 -m -- sgmatte train person ...
+
+    Example: sgmatte train person --data portraits/train --backgrounds backgrounds --run runs/person
+    """
+    from sgmatte import zoo
+    from sgmatte.device import chosen_device
+    from sgmatte.train.loop import Recipe
+    from sgmatte.train.person import trained_person
+    from sgmatte.train.team import joined_team
+
+    recipe = Recipe(steps, batch, lr, warmup=100, seed=seed, workers=workers, validate_every=250)
+    with joined_team(chosen_device(device).torch) as (team, place), watched_training() as watch:
+        adapter = trained_person(
+            data,
+            backgrounds,
+            recipe,
+            run,
+            cache=cache,
+            device=place,
+            team=team,
+            observe=watch("person network"),
+            observe_cache=counted("foregrounds"),
+        )
+    if team.leads:
+        zoo.save_weights(out, adapter.weakened(strength))
 
 
 @app.command("referee")
