@@ -41,8 +41,8 @@ class Adapter(nn.Module):
     def weakened(self, strength: float) -> dict[str, Tensor]:
         """Its state with `strength` of what it adds; in [0, 1].
 
-        Between what a network was and what it has become lies what does better on either side than both (Wortsman et
-        al., *Robust fine-tuning of zero-shot models*, CVPR 2022, section 3).
+        Between what a network was and what it has become lies one that has most of what it learned, and has forgotten
+        little (Wortsman et al., *Robust fine-tuning of zero-shot models*, CVPR 2022, section 3).
         """
         state = self.state_dict()
         return {name: value if name.startswith("down") else strength * value for name, value in state.items()}
