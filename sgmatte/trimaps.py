@@ -31,6 +31,7 @@ CLEAR = 0.1  # alpha up to which a pixel is clear, and from 1 minus which it is 
 AROUND = 0.02  # of the longest side: how far from a boundary a matting network is believed that there is none
 MOST = 2 / 3  # of the votes
 SETTLED = 0.1  # what is then left of the probability of the unknown
+SPECK = 1e-3  # share of a picture: smaller islands of certainty are unknown
 LEAST = 1e-30  # probability that is told from none
 ROWS = 512  # of logits whose entropy is computed at once: of a large photo all would take gigabytes
 
@@ -93,7 +94,7 @@ class Panel(nn.Module):
         alphas = [p for p, other in zip(persons, self.others, strict=True) if getattr(other, "mattes", False)]
         votes = voted(logits, persons, self.weights, alphas).exp()
         both = (1 - REFEREE) * votes + REFEREE * judged.softmax(1)
-        return with_bias(both.clamp_min(LEAST).log(), self.unknown_bias)
+        return without_specks(with_bias(both.clamp_min(LEAST).log(), self.unknown_bias))
 
 
 class TrimapNetwork(nn.Module):
@@ -226,6 +227,30 @@ def everywhere(region: Tensor, reach: int) -> Tensor:
     window = (1, 1, 2 * reach + 1, 2 * reach + 1)
     inside = ndimage.minimum_filter(region.cpu().numpy().astype(np.uint8), window, mode="nearest")
     return torch.from_numpy(inside.astype(bool)).to(region.device)
+
+
+def without_specks(logits: Tensor) -> Tensor:
+    """`logits` (N, 3, H, W) with the unknown likeliest on `specks`: a matting network sees more than so few pixels."""
+    background, unknown, foreground = logits.split(1, 1)
+    above = torch.maximum(background, foreground) + 1
+    unknown = torch.where(specks(likeliest(logits)), torch.maximum(unknown, above), unknown)
+    return torch.cat([background, unknown, foreground], 1)
+
+
+def specks(trimap: Tensor) -> Tensor:
+    """Where a trimap (N, 1, H, W) has islands of background or of foreground that are smaller than `SPECK` of the
+    picture, and not the largest of their class; bool, of the same shape.
+    """
+    classes = trimap.cpu().numpy()
+    found = np.zeros(classes.shape, bool)
+    for sample, out in zip(classes[:, 0], found[:, 0], strict=True):
+        for side in (BACKGROUND, FOREGROUND):
+            islands, _ = ndimage.label(sample == side)
+            areas = np.bincount(islands.ravel())
+            areas[0] = 0  # what is not of this class
+            small = (areas < SPECK * sample.size) & (areas < areas.max())
+            out |= small[islands] & (islands > 0)
+    return torch.from_numpy(found).to(trimap.device)
 
 
 def trimap_model(device: torch.device | str = "cpu") -> TrimapNetwork:

@@ -14,7 +14,17 @@ from sgmatte.train.data import HELD_OUT, PortraitFolder
 from sgmatte.train.loop import Recipe
 from sgmatte.train.referee import SIZE, Hearings, losses, soft_only, trained_referee
 from sgmatte.train.scenes import FoundTrimaps, Scenes
-from sgmatte.trimaps import BACKGROUND, FOREGROUND, REFEREE, UNKNOWN, Panel, TrimapNetwork, trimap_model
+from sgmatte.trimaps import (
+    BACKGROUND,
+    FOREGROUND,
+    REFEREE,
+    UNKNOWN,
+    Panel,
+    TrimapNetwork,
+    likeliest,
+    specks,
+    trimap_model,
+)
 
 
 class Saying(torch.nn.Module):
@@ -96,8 +106,13 @@ def test_the_bias_is_that_of_the_unknown_alone(bundled, portrait):
     more = Panel(panel.others, panel.weights, panel.referee, panel.unknown_bias + 0.75)
     wider = TrimapNetwork(bundled.network, bundled.side, bundled.unknown_bias, more)
     added = wider.mean_logits(portrait) - bundled.mean_logits(portrait)
-    expected = torch.tensor([0.0, 0.75, 0.0]).view(1, 3, 1, 1).expand_as(added)
-    torch.testing.assert_close(added, expected, rtol=0, atol=1e-4)
+    sides = added[:, [BACKGROUND, FOREGROUND]]
+    torch.testing.assert_close(sides, torch.zeros_like(sides), rtol=0, atol=1e-4)
+    assert ((added[:, UNKNOWN] - 0.75).abs() < 1e-4).float().mean() > 0.99  # but on specks
+
+
+def test_a_trimap_has_no_specks(bundled, portrait):
+    assert not specks(likeliest(bundled.settled(bundled.opinions(portrait)))).any()
 
 
 def test_what_all_agree_on_stays(bundled, portrait):

@@ -10,7 +10,7 @@ from skimage.data import astronaut
 
 from sgmatte import zoo
 from sgmatte.nn.selfie import SelfieSegmentation, from_graph
-from sgmatte.trimaps import AROUND, BACKGROUND, FOREGROUND, UNKNOWN, entropies, voted
+from sgmatte.trimaps import AROUND, BACKGROUND, FOREGROUND, UNKNOWN, entropies, specks, voted, without_specks
 
 GOLDEN = Path(__file__).parent / "golden" / "selfie.npz"
 
@@ -75,6 +75,23 @@ def test_where_an_alpha_has_no_boundary_there_is_none():
     assert (found[50 + near :] == UNKNOWN).all()  # votes are divided there: one says background, the other a person
     assert (voted(wide, [alpha], [9.0], [alpha]).argmax(1)[0, 50, 50 + near :] == BACKGROUND).all()
     assert (voted(wide, [alpha], [1.5]).argmax(1) == UNKNOWN).all()
+
+
+def test_specks_of_certainty_are_unknown():
+    trimap = torch.ones(1, 1, 100, 100, dtype=torch.long)
+    trimap[..., 10:40, 10:40] = FOREGROUND
+    trimap[..., 60:63, 60:63] = FOREGROUND  # 9 pixels of 10,000
+    trimap[..., 70:74, 60:63] = FOREGROUND  # 12 of them
+    trimap[..., 80:82, 80:82] = BACKGROUND  # no larger one of this class
+    trimap[..., 90, 90] = BACKGROUND
+    expected = torch.zeros_like(trimap, dtype=torch.bool)
+    expected[..., 60:63, 60:63] = expected[..., 90, 90] = True
+    assert torch.equal(specks(trimap), expected)
+    logits = torch.nn.functional.one_hot(trimap[:, 0], 3).permute(0, 3, 1, 2).float() * 5
+    found = without_specks(logits)
+    assert torch.equal(found.argmax(1), torch.where(expected, UNKNOWN, trimap)[:, 0])
+    sides = [BACKGROUND, FOREGROUND]
+    assert torch.equal(found[:, sides], logits[:, sides])  # which it would be is not lost
 
 
 @pytest.mark.parametrize("side", [-1.0, 1.0])
