@@ -248,8 +248,7 @@ def specks(trimap: Tensor) -> Tensor:
             islands, _ = ndimage.label(sample == side)
             areas = np.bincount(islands.ravel())
             areas[0] = 0  # what is not of this class
-            small = (areas < SPECK * sample.size) & (areas < areas.max())
-            out |= small[islands] & (islands > 0)
+            out |= ((areas > 0) & (areas < min(SPECK * sample.size, areas.max())))[islands]
     return torch.from_numpy(found).to(trimap.device)
 
 
